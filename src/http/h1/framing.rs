@@ -1,0 +1,1 @@
+//! Content-Length, Transfer-Encoding and Connection: what the fields say together about the end of a message.

@@ -1,0 +1,210 @@
+//! Server certificates by name, and the keys that seal session tickets.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use aws_lc_rs::aead;
+use aws_lc_rs::rand::SecureRandom;
+use aws_lc_rs::rand::SystemRandom;
+use rustls::crypto::aws_lc_rs::cipher_suite;
+use rustls::server::ClientHello;
+use rustls::server::ProducesTickets;
+use rustls::server::ResolvesServerCert;
+use rustls::sign::CertifiedKey;
+
+/// Every certificate of a snapshot, by the names that Ingress `tls` entries give.
+#[derive(Clone)]
+pub struct Certificates {
+    /// Lower-case host to pair.
+    pub exact: HashMap<String, Arc<Pair>>,
+    /// `example.com` for `*.example.com`; covers exactly one more label.
+    pub wildcard: HashMap<String, Arc<Pair>>,
+    /// For every other name, and for clients that send none.
+    pub default: Arc<Pair>,
+    pub tickets: Arc<TicketKeys>,
+}
+
+/// The keys a host serves: one per signature kind, the client's offer decides.
+#[derive(Clone, Default)]
+pub struct Pair {
+    pub ecdsa: Option<Arc<CertifiedKey>>,
+    pub rsa: Option<Arc<CertifiedKey>>,
+    /// Where it comes from, for humans: `namespace/secret`, or `self-signed`.
+    pub source: String,
+    /// End of validity in seconds since 1970; the earlier one of two.
+    pub not_after: i64,
+    /// SHA-256 of the leaf certificates, to tell a rotation from a repetition.
+    pub fingerprint: [u8; 32],
+}
+
+impl Certificates {
+    /// The pair for a server name in lower case.
+    pub fn find(&self, name: &str) -> Option<&Arc<Pair>> {
+        let name = name.strip_suffix('.').unwrap_or(name);
+        if let Some(pair) = self.exact.get(name) {
+            return Some(pair);
+        }
+        let (_, parent) = name.split_once('.')?;
+        self.wildcard.get(parent)
+    }
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificates").field("exact", &self.exact.len()).field("wildcard", &self.wildcard.len()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Pair {
+    /// Never shows a key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pair").field("source", &self.source).field("not_after", &self.not_after).finish_non_exhaustive()
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let pair =
+            hello.server_name().and_then(|name| self.find(&name.to_ascii_lowercase()).cloned()).unwrap_or_else(|| self.default.clone());
+        let fits = |key: &Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
+        // ECDSA first: its signature costs a twentieth of an RSA one. With neither fitting, any key yields the right alert.
+        pair.ecdsa.iter().chain(&pair.rsa).find(|key| fits(key)).or(pair.ecdsa.as_ref()).or(pair.rsa.as_ref()).cloned()
+    }
+}
+
+/// Keys that seal stateless session tickets: shared by all shards, replaced with a snapshot, so that no shard ever waits for another.
+///
+/// A ticket sealed under `previous` still opens; one that nobody can open falls back to a full handshake.
+pub struct TicketKeys {
+    current: TicketKey,
+    previous: Option<TicketKey>,
+    lifetime_s: u32,
+}
+
+struct TicketKey {
+    secret: [u8; 32],
+    name: [u8; 8],
+    sealing: aead::LessSafeKey,
+}
+
+impl TicketKey {
+    fn new(secret: [u8; 32]) -> Self {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &secret);
+        let mut name = [0; 8];
+        name.copy_from_slice(&digest.as_ref()[..8]);
+        let key = aead::UnboundKey::new(&aead::AES_256_GCM, &secret).expect("AES-256 takes 32 bytes");
+        Self { secret, name, sealing: aead::LessSafeKey::new(key) }
+    }
+}
+
+impl TicketKeys {
+    /// How long a ticket stays good, in seconds; keys are rotated once in this time.
+    pub const LIFETIME_S: u32 = 6 * 3600;
+
+    /// Fresh random keys.
+    pub fn generate() -> Self {
+        Self { current: TicketKey::new(random()), previous: None, lifetime_s: Self::LIFETIME_S }
+    }
+
+    /// Keys given from outside, newest first, so that several hosts or a restarted process share them.
+    pub fn from_secrets(current: [u8; 32], previous: Option<[u8; 32]>) -> Self {
+        Self { current: TicketKey::new(current), previous: previous.map(TicketKey::new), lifetime_s: Self::LIFETIME_S }
+    }
+
+    /// A new current key; the old one still opens tickets until the next rotation.
+    #[must_use]
+    pub fn rotated(&self) -> Self {
+        Self::from_secrets(random(), Some(self.current.secret))
+    }
+}
+
+fn random() -> [u8; 32] {
+    let mut secret = [0; 32];
+    SystemRandom::new().fill(&mut secret).expect("the kernel gives random bytes");
+    secret
+}
+
+impl fmt::Debug for TicketKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TicketKeys")
+    }
+}
+
+impl ProducesTickets for TicketKeys {
+    fn enabled(&self) -> bool {
+        true
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.lifetime_s
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        let mut nonce = [0; 12];
+        SystemRandom::new().fill(&mut nonce).ok()?;
+        let mut sealed = plain.to_vec();
+        let key = &self.current;
+        key.sealing.seal_in_place_append_tag(aead::Nonce::assume_unique_for_key(nonce), aead::Aad::from(key.name), &mut sealed).ok()?;
+        let mut ticket = Vec::with_capacity(8 + 12 + sealed.len());
+        ticket.extend_from_slice(&key.name);
+        ticket.extend_from_slice(&nonce);
+        ticket.extend_from_slice(&sealed);
+        Some(ticket)
+    }
+
+    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+        let (name, rest) = ticket.split_at_checked(8)?;
+        let (nonce, sealed) = rest.split_at_checked(12)?;
+        let key = std::iter::once(&self.current).chain(&self.previous).find(|key| key.name == name)?;
+        let mut plain = sealed.to_vec();
+        let nonce = aead::Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let length = key.sealing.open_in_place(nonce, aead::Aad::from(key.name), &mut plain).ok()?.len();
+        plain.truncate(length);
+        Some(plain)
+    }
+}
+
+/// The cipher suites Corelane offers, strongest and cheapest with AES instructions first.
+pub fn cipher_suites() -> Vec<rustls::SupportedCipherSuite> {
+    vec![
+        cipher_suite::TLS13_AES_128_GCM_SHA256,
+        cipher_suite::TLS13_AES_256_GCM_SHA384,
+        cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+        cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+        cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+        cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+        cipher_suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A ticket opens under the key that sealed it and under its successor, then no more.
+    #[test]
+    fn tickets_survive_one_rotation() {
+        let first = TicketKeys::generate();
+        let ticket = first.encrypt(b"secret state").expect("sealing works");
+        assert_eq!(first.decrypt(&ticket).as_deref(), Some(&b"secret state"[..]));
+        let second = first.rotated();
+        assert_eq!(second.decrypt(&ticket).as_deref(), Some(&b"secret state"[..]));
+        assert_eq!(second.rotated().decrypt(&ticket), None);
+    }
+
+    /// A ticket that was touched, cut or made up never opens.
+    #[test]
+    fn a_forged_ticket_does_not_open() {
+        let keys = TicketKeys::generate();
+        let ticket = keys.encrypt(b"state").expect("sealing works");
+        for index in 0..ticket.len() {
+            let mut forged = ticket.clone();
+            forged[index] ^= 1;
+            assert_eq!(keys.decrypt(&forged), None, "byte {index}");
+            assert_eq!(keys.decrypt(&ticket[..index]), None, "cut at {index}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Objects to snapshot: pure. No await, no clock, no client; the same objects in the same order of age give the same answer.
+//!
+//! One bad object never harms another: every object is translated by itself, and what is wrong with it becomes a [`Finding`].
+//! Kubernetes words stop at the door of this room.
+
+pub mod resources;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::route::RouteTable;
+use crate::snapshot::certificate::Certificates;
+use crate::snapshot::cluster::Cluster;
+use crate::snapshot::rule::Host;
+use crate::snapshot::rule::Rule;
+use crate::snapshot::rule::RuleId;
+use crate::snapshot::settings::Settings;
+use crate::translate::resources::ObjectKey;
+
+/// What the operator chose for the whole process.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub backend_mode: BackendMode,
+    /// Honoured in the legacy annotation `kubernetes.io/ingress.class`.
+    pub ingress_class: String,
+    /// `IngressClass.spec.controller` values that are served.
+    pub controllers: Vec<String>,
+    pub watch_ingress_without_class: bool,
+    /// Without the slash; `corelane.dev` always works too.
+    pub annotations_prefix: String,
+    /// The ConfigMap with global settings.
+    pub config_map: Option<ObjectKey>,
+    pub default_certificate: Option<ObjectKey>,
+    /// A manifests directory may name loopback addresses, an API server refuses them.
+    pub allow_loopback: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            backend_mode: BackendMode::NodePort,
+            ingress_class: "corelane".to_owned(),
+            controllers: vec!["corelane.dev/ingress-controller".to_owned()],
+            watch_ingress_without_class: false,
+            annotations_prefix: "nginx.ingress.kubernetes.io".to_owned(),
+            config_map: None,
+            default_certificate: None,
+            allow_loopback: false,
+        }
+    }
+}
+
+/// How a Service becomes addresses (nodeport.md section 1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackendMode {
+    NodePort,
+    Endpoints,
+    LbIp,
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    Info,
+    /// Served, but not quite as somebody might expect.
+    Warning,
+    /// Something is not served as written, or a restriction cannot be honoured.
+    Error,
+}
+
+/// What translation has to say about an object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub struct Finding {
+    pub severity: Severity,
+    /// `Ingress`, `Service`, `Secret`, ...
+    pub kind: &'static str,
+    pub object: ObjectKey,
+    /// Path of the field, as kubectl would print it: `spec.rules[0].http.paths[1].backend.service.name`.
+    pub field: String,
+    /// CamelCase token, as Event reasons are: `ServiceNotFound`.
+    pub reason: &'static str,
+    /// One sentence: what is wrong.
+    pub message: String,
+    /// One sentence: what to do.
+    pub cure: String,
+}
+
+/// What one translation made of the objects.
+#[derive(Debug)]
+pub struct Translation {
+    pub routes: Arc<RouteTable<Arc<Host>, RuleId>>,
+    pub rules: Arc<[Rule]>,
+    pub default_rule: Option<RuleId>,
+    pub clusters: Arc<[Option<Arc<Cluster>>]>,
+    pub certificates: Arc<Certificates>,
+    pub settings: Arc<Settings>,
+    /// Sorted, without repetitions.
+    pub findings: Vec<Finding>,
+    /// Ingresses that are ours and accepted: they carry the published addresses in their status.
+    pub served_ingresses: BTreeSet<ObjectKey>,
+    /// Secrets that some object names: the only ones whose content is kept.
+    pub referenced_secrets: BTreeSet<ObjectKey>,
+}
+
+/// What one translation leaves to the next: stable cluster numbers, last good versions, keys.
+#[derive(Debug)]
+pub struct Memory {
+    // The room that fills it says what is in it.
+    pub(crate) fallback: Arc<crate::snapshot::certificate::Pair>,
+    pub(crate) tickets: Arc<crate::snapshot::certificate::TicketKeys>,
+}
+
+impl Memory {
+    /// `fallback` is served where no certificate fits; `tickets` seal session tickets.
+    pub fn new(fallback: Arc<crate::snapshot::certificate::Pair>, tickets: Arc<crate::snapshot::certificate::TicketKeys>) -> Self {
+        Self { fallback, tickets }
+    }
+}
+
+/// Translates everything.
+pub fn translate(_resources: &resources::Resources, _options: &Options, memory: &mut Memory) -> Translation {
+    todo!("{:?}", memory.fallback)
+}
