@@ -1,0 +1,195 @@
+//! Resource limits, socket options and addresses: the small calls around the ring.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+use crate::net::slot::read_address;
+
+/// What glommio asks of RLIMIT_MEMLOCK, in bytes.
+pub const MEMLOCK_BYTES_MIN: u64 = 512 << 10;
+/// Silence after which a connection is probed, and how often, in seconds.
+const KEEPALIVE_IDLE_S: i32 = 60;
+const KEEPALIVE_INTERVAL_S: i32 = 15;
+const KEEPALIVE_PROBES: i32 = 4;
+/// How long sent bytes may stay without an acknowledgement, in milliseconds.
+const USER_TIMEOUT_MS: i32 = 60_000;
+
+/// Raises the soft limit of open files to the hard one; returns what holds now.
+///
+/// # Errors
+/// The kernel's.
+pub fn raise_open_files() -> io::Result<u64> {
+    let mut limit = rlimit(libc::RLIMIT_NOFILE)?;
+    if limit.rlim_cur < limit.rlim_max {
+        limit.rlim_cur = limit.rlim_max;
+        #[expect(unsafe_code, reason = "std has no setrlimit")]
+        // SAFETY: the struct outlives the call.
+        let result = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(limit.rlim_cur)
+}
+
+/// The soft limit of locked memory in bytes, raised to the hard one where it is below what the rings need.
+///
+/// # Errors
+/// The kernel's.
+pub fn locked_memory() -> io::Result<u64> {
+    let mut limit = rlimit(libc::RLIMIT_MEMLOCK)?;
+    if limit.rlim_cur < MEMLOCK_BYTES_MIN && limit.rlim_max > limit.rlim_cur {
+        limit.rlim_cur = limit.rlim_max;
+        #[expect(unsafe_code, reason = "std has no setrlimit")]
+        // SAFETY: the struct outlives the call.
+        unsafe {
+            libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit);
+        }
+    }
+    Ok(rlimit(libc::RLIMIT_MEMLOCK)?.rlim_cur)
+}
+
+fn rlimit(resource: libc::__rlimit_resource_t) -> io::Result<libc::rlimit> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    #[expect(unsafe_code, reason = "std has no getrlimit")]
+    // SAFETY: the struct outlives the call.
+    let result = unsafe { libc::getrlimit(resource, &mut limit) };
+    if result == 0 { Ok(limit) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The CPUs this process may run on.
+pub fn allowed_cpus() -> Vec<usize> {
+    #[expect(unsafe_code, reason = "std only counts them")]
+    // SAFETY: the set is a plain bit field for which zeroes is a value; its size is passed along.
+    let set = unsafe {
+        let mut set = std::mem::zeroed::<libc::cpu_set_t>();
+        libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set);
+        set
+    };
+    #[expect(unsafe_code, reason = "reading bits of the set")]
+    // SAFETY: the index stays below CPU_SETSIZE.
+    let allowed = (0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) });
+    allowed.collect()
+}
+
+/// Lets the calling thread run on these CPUs only; an empty or refused list changes nothing.
+pub fn pin_current_thread(cpus: &[usize]) {
+    if cpus.is_empty() {
+        return;
+    }
+    #[expect(unsafe_code, reason = "std cannot pin")]
+    // SAFETY: the set is a plain bit field; its size is passed along; CPU_SET ignores numbers out of range.
+    unsafe {
+        let mut set = std::mem::zeroed::<libc::cpu_set_t>();
+        for cpu in cpus.iter().filter(|cpu| **cpu < libc::CPU_SETSIZE as usize) {
+            libc::CPU_SET(*cpu, &mut set);
+        }
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set);
+    }
+}
+
+/// A new TCP socket for an address of this family.
+pub(crate) fn new_socket(address: &SocketAddr) -> io::Result<RawFd> {
+    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    #[expect(unsafe_code, reason = "the ring owns descriptors as numbers")]
+    // SAFETY: no pointer is passed.
+    let fd = unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(fd) }
+}
+
+/// Sets one integer option.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn set_option(fd: RawFd, level: i32, option: i32, value: i32) -> io::Result<()> {
+    #[expect(unsafe_code, reason = "std has none of these options")]
+    // SAFETY: the value outlives the call and its size is passed along.
+    let result = unsafe { libc::setsockopt(fd, level, option, std::ptr::from_ref(&value).cast(), size_of::<i32>() as u32) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// What every connection gets, on both sides. A refused option leaves the connection as good as the kernel's default.
+pub(crate) fn tune_connection(fd: RawFd) {
+    for (level, option, value) in [
+        (libc::IPPROTO_TCP, libc::TCP_NODELAY, 1),
+        (libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, KEEPALIVE_IDLE_S),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPCNT, KEEPALIVE_PROBES),
+        (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, USER_TIMEOUT_MS),
+    ] {
+        let _refused = set_option(fd, level, option, value);
+    }
+}
+
+pub(crate) fn set_non_blocking(fd: RawFd) {
+    #[expect(unsafe_code, reason = "the ring owns descriptors as numbers")]
+    // SAFETY: no pointer is passed.
+    unsafe {
+        libc::fcntl(fd, libc::F_SETFL, libc::O_NONBLOCK);
+    }
+}
+
+pub(crate) fn reset_on_close(fd: RawFd) {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    #[expect(unsafe_code, reason = "std has no linger")]
+    // SAFETY: the struct outlives the call and its size is passed along.
+    unsafe {
+        libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, std::ptr::from_ref(&linger).cast(), size_of::<libc::linger>() as u32);
+    }
+}
+
+/// Who is at the other end of a connected socket; `None` where it is gone already.
+pub fn peer_address(fd: RawFd) -> Option<SocketAddr> {
+    named(fd, Name::Peer)
+}
+
+/// The address a socket is bound to.
+pub fn local_address(fd: RawFd) -> Option<SocketAddr> {
+    named(fd, Name::Local)
+}
+
+enum Name {
+    Peer,
+    Local,
+}
+
+fn named(fd: RawFd, name: Name) -> Option<SocketAddr> {
+    #[expect(unsafe_code, reason = "the ring owns descriptors as numbers")]
+    // SAFETY: the storage is as large as its length says and outlives the call.
+    let (result, storage) = unsafe {
+        let mut storage = std::mem::zeroed::<libc::sockaddr_storage>();
+        let mut length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+        let place = std::ptr::from_mut(&mut storage).cast::<libc::sockaddr>();
+        let result = match name {
+            Name::Peer => libc::getpeername(fd, place, &mut length),
+            Name::Local => libc::getsockname(fd, place, &mut length),
+        };
+        (result, storage)
+    };
+    if result == 0 { read_address(&storage) } else { None }
+}
+
+/// Closes a descriptor that no ring has ever seen.
+pub fn close_unseen(fd: RawFd) {
+    #[expect(unsafe_code, reason = "giving back a raw descriptor")]
+    // SAFETY: the caller owns the descriptor and no ring entry names it.
+    unsafe {
+        libc::close(fd);
+    }
+}
+
+/// Whether this process may make an io_uring at all.
+///
+/// # Errors
+/// The kernel's: `EPERM` (seccomp or `kernel.io_uring_disabled`), `ENOSYS`, `ENOMEM`.
+pub fn probe_io_uring() -> io::Result<()> {
+    io_uring::IoUring::new(4).map(drop)
+}
+
+/// Blocks the calling thread; for the few places that wait without a ring.
+pub fn pause(duration: Duration) {
+    std::thread::sleep(duration);
+}
