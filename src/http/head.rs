@@ -104,24 +104,79 @@ pub struct ResponseHead<'h, 'b> {
 
 impl<'b> RequestHead<'_, 'b> {
     /// The value of the first field with this lower-case name.
-    pub fn field(&self, _name: &str) -> Option<&'b [u8]> {
-        todo!()
+    pub fn field(&self, name: &str) -> Option<&'b [u8]> {
+        find(self.fields, name)
     }
 
-    /// The fields that may be forwarded: none of framing, connection, Host, Expect, Proxy, hop-by-hop; none that Connection names; no underscore in a name.
+    /// The fields that may be forwarded: none of framing, connection, Host, Expect, Proxy, hop-by-hop; none that Connection names;
+    /// no underscore in a name.
     pub fn end_to_end(&self) -> impl Iterator<Item = &httparse::Header<'b>> {
-        self.fields.iter().filter(|_| todo!())
+        self.fields.iter().filter(|field| {
+            let name = field.name.as_bytes();
+            let kept = match name.len() {
+                2 => !name.eq_ignore_ascii_case(b"te"),
+                4 => !name.eq_ignore_ascii_case(b"host"),
+                5 => !name.eq_ignore_ascii_case(b"proxy"),
+                6 => !name.eq_ignore_ascii_case(b"expect"),
+                14 => !name.eq_ignore_ascii_case(b"http2-settings") && !name.eq_ignore_ascii_case(b"content-length"),
+                _ => !is_of_one_hop(name),
+            };
+            kept && !name.contains(&b'_') && !(self.names_connection_fields && is_named(self.fields, name))
+        })
     }
 }
 
 impl<'b> ResponseHead<'_, 'b> {
     /// The value of the first field with this lower-case name.
-    pub fn field(&self, _name: &str) -> Option<&'b [u8]> {
-        todo!()
+    pub fn field(&self, name: &str) -> Option<&'b [u8]> {
+        find(self.fields, name)
     }
 
     /// The fields that may be forwarded: none of framing, connection, hop-by-hop; none that Connection names.
     pub fn end_to_end(&self) -> impl Iterator<Item = &httparse::Header<'b>> {
-        self.fields.iter().filter(|_| todo!())
+        self.fields.iter().filter(|field| {
+            let name = field.name.as_bytes();
+            let kept = match name.len() {
+                2 => !name.eq_ignore_ascii_case(b"te"),
+                14 => !name.eq_ignore_ascii_case(b"content-length"),
+                _ => !is_of_one_hop(name),
+            };
+            kept && !(self.names_connection_fields && is_named(self.fields, name))
+        })
     }
+}
+
+fn find<'b>(fields: &[httparse::Header<'b>], name: &str) -> Option<&'b [u8]> {
+    fields.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+}
+
+/// Fields that end at the next hop (RFC 9110 section 7.6.1), in both directions.
+fn is_of_one_hop(name: &[u8]) -> bool {
+    match name.len() {
+        7 => name.eq_ignore_ascii_case(b"upgrade") || name.eq_ignore_ascii_case(b"trailer"),
+        10 => name.eq_ignore_ascii_case(b"connection") || name.eq_ignore_ascii_case(b"keep-alive"),
+        16 => name.eq_ignore_ascii_case(b"proxy-connection"),
+        17 => name.eq_ignore_ascii_case(b"transfer-encoding"),
+        _ => false,
+    }
+}
+
+/// Whether a Connection field names this one, and it is not one that identity or routing rest on: naming those is how a client
+/// would have us drop what the upstream trusts.
+fn is_named(fields: &[httparse::Header<'_>], name: &[u8]) -> bool {
+    let protected = name.eq_ignore_ascii_case(b"authorization")
+        || name.eq_ignore_ascii_case(b"cookie")
+        || name.get(..2).is_some_and(|front| front.eq_ignore_ascii_case(b"x-") && is_identity(name))
+        || name.eq_ignore_ascii_case(b"forwarded");
+    !protected
+        && fields
+            .iter()
+            .filter(|field| field.name.eq_ignore_ascii_case("connection"))
+            .any(|field| crate::http::h1::framing::lists(field.value, name))
+}
+
+fn is_identity(name: &[u8]) -> bool {
+    [&b"x-forwarded"[..], b"x-real-ip", b"x-request-id", b"x-original", b"x-scheme", b"x-auth"]
+        .iter()
+        .any(|front| name.get(..front.len()).is_some_and(|start| start.eq_ignore_ascii_case(front)))
 }
