@@ -111,3 +111,12 @@ impl Future for Driver {
         Poll::Pending
     }
 }
+
+/// Starts a thread for work that must not hold up a shard; it ends when `work` does.
+#[expect(clippy::disallowed_methods, reason = "net is the door to threads")]
+pub fn background(name: &str, work: impl FnOnce() + Send + 'static) {
+    // Without the thread its mailbox stays full, and whoever asks is told so.
+    if let Err(error) = std::thread::Builder::new().name(name.to_owned()).spawn(work) {
+        tracing::error!(name, %error, "cannot start a thread");
+    }
+}

@@ -20,4 +20,3 @@ pub mod tls;
 pub mod wheel;
 
 pub use remote::Remote;
-pub use rustls::crypto::aws_lc_rs::default_provider as crypto_provider;

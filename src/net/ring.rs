@@ -306,6 +306,11 @@ impl Ring {
         left
     }
 
+    /// Whether a dropped socket still has bytes to send.
+    pub fn has_unsent(&self) -> bool {
+        self.inner.borrow().slots.iter().any(|slot| !slot.live && !slot.queue.is_empty())
+    }
+
     /// What happened so far.
     pub fn stats(&self) -> RingStats {
         let inner = self.inner.borrow();

@@ -3,6 +3,7 @@
 use std::io;
 use std::io::Read;
 use std::io::Write;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
@@ -22,6 +23,23 @@ use rustls::pki_types::ServerName;
 use rustls::pki_types::UnixTime;
 use rustls::server::ProducesTickets;
 use rustls::server::ResolvesServerCert;
+
+/// The crypto behind every TLS connection.
+pub type Crypto = Arc<CryptoProvider>;
+/// A config for connections that clients open to us.
+pub type ServerTls = Arc<ServerConfig>;
+/// A config for connections that we open to endpoints.
+pub type ClientTls = Arc<ClientConfig>;
+
+/// The crypto of this process: aws-lc-rs.
+pub fn crypto() -> Crypto {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+/// Makes [`crypto`] the default of every library in this process; the first call decides.
+pub fn install_crypto() {
+    let _already_installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
 
 /// One TLS connection, whichever side of it we are.
 pub struct Session(rustls::Connection);
@@ -48,7 +66,7 @@ impl Session {
     ///
     /// # Errors
     /// Never with a config of [`server_config`].
-    pub fn server(config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
+    pub fn server(config: ServerTls) -> Result<Self, rustls::Error> {
         let mut connection = ServerConnection::new(config)?;
         // What is written is sent at once; back-pressure is the socket's.
         connection.set_buffer_limit(None);
@@ -59,7 +77,8 @@ impl Session {
     ///
     /// # Errors
     /// Never with a config of [`client_config`].
-    pub fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, rustls::Error> {
+    pub fn client(config: ClientTls, host: IpAddr) -> Result<Self, rustls::Error> {
+        let name = ServerName::IpAddress(host.into());
         let mut connection = ClientConnection::new(config, name)?;
         connection.set_buffer_limit(None);
         Ok(Self(connection.into()))
@@ -142,11 +161,11 @@ impl Session {
 
 /// A server's config: certificates by name, stateless tickets, TLS 1.3 and, if wanted, 1.2.
 pub fn server_config(
-    provider: Arc<CryptoProvider>,
+    provider: Crypto,
     certificates: Arc<dyn ResolvesServerCert>,
     tickets: Arc<dyn ProducesTickets>,
     tls12: bool,
-) -> Arc<ServerConfig> {
+) -> ServerTls {
     let versions: &[&rustls::SupportedProtocolVersion] =
         if tls12 { &[&rustls::version::TLS13, &rustls::version::TLS12] } else { &[&rustls::version::TLS13] };
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -164,7 +183,7 @@ pub fn server_config(
 }
 
 /// A client's config towards endpoints: encrypted, not verified, as ingress-nginx's default (`proxy-ssl-verify: off`).
-pub fn client_config(provider: Arc<CryptoProvider>) -> Arc<ClientConfig> {
+pub fn client_config(provider: Crypto) -> ClientTls {
     let verifier = Arc::new(Unverified(provider.clone()));
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -14,15 +14,13 @@ use crate::snapshot::Snapshot;
 /// Wakes the thread at the other end.
 pub type Wake = Box<dyn Fn() + Send>;
 
-/// What a shard says when it has taken a snapshot.
+/// What a shard says to control.
 #[derive(Debug)]
-pub struct Served {
-    /// The version that every new request of this shard now sees.
-    pub version: u64,
-    /// When the shard swapped.
-    pub at: Instant,
-    /// The snapshot it no longer serves: dropped by the receiver of this message, never on a data core.
-    pub retired: Option<Arc<Snapshot>>,
+pub enum Served {
+    /// Every new request of this shard sees this version now.
+    Since { version: u64, at: Instant },
+    /// A snapshot that no request of this shard needs any more: dropped by the receiver of this message, never on a data core.
+    Retired(Arc<Snapshot>),
 }
 
 /// Control's end of the way to one shard.

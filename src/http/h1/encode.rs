@@ -174,10 +174,7 @@ mod tests {
     /// A target cannot smuggle a second line or a version.
     #[test]
     fn a_target_stays_one_word() {
-        assert_eq!(
-            written(|out| request_line(out, b"GET", b"/a b\r\nX: y", Some(b"q= "))),
-            "GET /a%20b%0D%0AX:%20y?q=%20 HTTP/1.1\r\n"
-        );
+        assert_eq!(written(|out| request_line(out, b"GET", b"/a b\r\nX: y", Some(b"q= "))), "GET /a%20b%0D%0AX:%20y?q=%20 HTTP/1.1\r\n");
     }
 
     /// Sizes are written without leading zeros.

@@ -1,0 +1,127 @@
+//! Answers that Corelane makes itself, and what they mean for the connection.
+
+use std::rc::Rc;
+
+use crate::filter;
+use crate::filter::Answer;
+use crate::filter::AnswerTo;
+use crate::filter::ResponseFacts;
+use crate::http::body::BodyDecoder;
+use crate::http::fault::DownstreamFault;
+use crate::http::fault::Fault;
+use crate::http::fault::Sent;
+use crate::http::fault::UpstreamFault;
+use crate::http::head::Framing;
+use crate::http::head::Version;
+use crate::net::slot::Out;
+use crate::shard::connection::Connection;
+use crate::shard::record::Record;
+use crate::shard::request::After;
+use crate::shard::request::Asker;
+use crate::shard::state::Shard;
+use crate::shard::world::World;
+
+/// A bound of ours was reached before any byte was sent.
+pub(crate) const OVERLOADED: Fault = Fault::Upstream { fault: UpstreamFault::Overloaded, sent: Sent::Nothing };
+
+/// Answers a complete, well-formed head; keeps the connection where the whole request has been read.
+pub(crate) async fn local(
+    shard: &Rc<Shard>,
+    connection: &mut Connection,
+    world: &Rc<World>,
+    answer: &Answer,
+    to: Asker,
+    mut record: Record,
+) -> After {
+    connection.stream.consume(to.head_bytes);
+    let complete = swallow(connection, to.framing);
+    let keep_alive = to.keep_alive && complete;
+    let mut out = shard.ring.spare();
+    let unruled = ResponseFacts::without_rule(connection.stream.is_tls());
+    let to_whom = AnswerTo {
+        facts: to.facts.as_ref().unwrap_or(&unruled),
+        settings: &world.snapshot().settings,
+        keep_alive,
+        http10: to.version == Version::Http10,
+        head_only: to.is_head,
+    };
+    shard.with_date(|date| filter::headers::write_answer(&mut out, answer, &to_whom, date));
+    record.status = answer.status;
+    record.bytes_out = out.len() as u64;
+    record.flag(answer.reason);
+    shard.metrics.rejected(answer.reason);
+    let queued = connection.stream.queue(Out::Vec(out));
+    record.finish(shard, connection, Some(world));
+    match (queued, keep_alive, complete) {
+        (Err(_), ..) => After::Close,
+        (Ok(()), true, _) => After::KeepAlive,
+        (Ok(()), false, true) => After::Close,
+        (Ok(()), false, false) => After::Linger,
+    }
+}
+
+/// Consumes the content as far as it is here; true where that was all of it.
+fn swallow(connection: &mut Connection, framing: Framing) -> bool {
+    let mut body = BodyDecoder::new(framing);
+    while !body.is_done() && !connection.stream.data().is_empty() {
+        match body.feed(connection.stream.data()) {
+            Ok(piece) if piece.consumed > 0 => connection.stream.consume(piece.consumed),
+            _ => return false,
+        }
+    }
+    body.is_done()
+}
+
+/// Answers a fault, as long as nothing was answered yet, and ends the connection.
+pub(crate) fn fault(shard: &Rc<Shard>, connection: &mut Connection, world: &Rc<World>, fault: Fault, record: Record) -> After {
+    let facts = ResponseFacts::without_rule(connection.stream.is_tls());
+    fault_to(shard, connection, world, fault, &facts, Asked { keep_alive: false, head_only: false, http10: false, complete: false }, record)
+}
+
+/// How a request that met a fault was asked.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked {
+    pub(crate) keep_alive: bool,
+    pub(crate) head_only: bool,
+    pub(crate) http10: bool,
+    /// Whether the whole request was read: nothing is left to wait for before the close.
+    pub(crate) complete: bool,
+}
+
+/// Answers a fault of a request whose head was understood.
+pub(crate) fn fault_to(
+    shard: &Rc<Shard>,
+    connection: &mut Connection,
+    world: &Rc<World>,
+    fault: Fault,
+    facts: &ResponseFacts,
+    asked: Asked,
+    mut record: Record,
+) -> After {
+    record.flag(fault.reason());
+    shard.metrics.rejected(fault.reason());
+    let Some(status) = fault.status() else {
+        record.finish(shard, connection, Some(world));
+        return After::Close;
+    };
+    let answer = Answer::plain(status, fault.reason());
+    let mut out = shard.ring.spare();
+    let to = AnswerTo {
+        facts,
+        settings: &world.snapshot().settings,
+        keep_alive: asked.keep_alive,
+        http10: asked.http10,
+        head_only: asked.head_only,
+    };
+    shard.with_date(|date| filter::headers::write_answer(&mut out, &answer, &to, date));
+    record.status = status;
+    record.bytes_out = out.len() as u64;
+    let queued = connection.stream.queue(Out::Vec(out));
+    record.finish(shard, connection, Some(world));
+    match queued {
+        Err(_) => After::Close,
+        Ok(()) if asked.keep_alive => After::KeepAlive,
+        Ok(()) if asked.complete || matches!(fault, Fault::Downstream(DownstreamFault::HeadTimeout)) => After::Close,
+        Ok(()) => After::Linger,
+    }
+}

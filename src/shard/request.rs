@@ -1,0 +1,255 @@
+//! The life of a request: head, route, filters, then an answer of our own or an exchange with an endpoint, and one line of log.
+
+use std::io;
+use std::rc::Rc;
+
+use crate::filter;
+use crate::filter::Answer;
+use crate::filter::Facts;
+use crate::filter::PasswordCheck;
+use crate::filter::ResponseFacts;
+use crate::filter::Verdict;
+use crate::http::fault::DownstreamFault;
+use crate::http::fault::Fault;
+use crate::http::h1::parse;
+use crate::http::head::Framing;
+use crate::http::head::RequestHead;
+use crate::http::head::Version;
+use crate::http::head::field_storage;
+use crate::net::stream::Filled;
+use crate::route::Lookup;
+use crate::shard::answer;
+use crate::shard::connection::Connection;
+use crate::shard::exchange;
+use crate::shard::password;
+use crate::shard::record::Record;
+use crate::shard::state::Shard;
+use crate::shard::world::World;
+use crate::snapshot::Snapshot;
+use crate::snapshot::cluster::ClusterId;
+use crate::snapshot::rule::Action;
+use crate::snapshot::rule::Host;
+use crate::snapshot::rule::RuleId;
+use crate::snapshot::settings::Settings;
+
+/// What becomes of the connection after a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    KeepAlive,
+    Close,
+    /// Answered with part of the request unread: the client gets time to read the answer.
+    Linger,
+    /// The client must not take what it got for complete.
+    Reset,
+}
+
+/// A request that goes to an endpoint: everything that outlives the bytes it was read from.
+pub(crate) struct Plan {
+    /// The head for the upstream, complete.
+    pub(crate) head: Vec<u8>,
+    /// Bytes of the client's head.
+    pub(crate) head_bytes: usize,
+    pub(crate) framing: Framing,
+    pub(crate) rule: RuleId,
+    pub(crate) cluster: ClusterId,
+    pub(crate) version: Version,
+    pub(crate) keep_alive: bool,
+    pub(crate) is_head: bool,
+    pub(crate) idempotent: bool,
+    pub(crate) expects_continue: bool,
+    pub(crate) upgrades: bool,
+    pub(crate) facts: ResponseFacts,
+    pub(crate) connection_slot: Option<filter::ConnectionSlot>,
+}
+
+/// What the bytes at hand amount to.
+enum Step {
+    /// The head is not complete.
+    More,
+    Fault(DownstreamFault),
+    Answer {
+        answer: Answer,
+        to: Asker,
+    },
+    Verify(PasswordCheck),
+    Forward(Box<Plan>),
+}
+
+/// What an answer of our own must know about the request.
+pub(crate) struct Asker {
+    pub(crate) head_bytes: usize,
+    pub(crate) framing: Framing,
+    pub(crate) keep_alive: bool,
+    pub(crate) is_head: bool,
+    pub(crate) version: Version,
+    pub(crate) facts: Option<ResponseFacts>,
+}
+
+/// Serves the next request of a connection.
+pub(crate) async fn serve(shard: &Rc<Shard>, connection: &mut Connection) -> After {
+    if connection.stream.data().is_empty() {
+        match wait_for_request(shard, connection).await {
+            Some(()) => {}
+            None => return After::Close,
+        }
+    }
+    let mut record = Record::new(shard.ring.now_us());
+    let mut head_deadline_ms = None;
+    let mut verified = false;
+    loop {
+        let world = shard.world();
+        match examine(shard, &world, connection, &mut record) {
+            Step::Forward(plan) => {
+                connection.requests += 1;
+                return exchange::run(shard, connection, world, *plan, record).await;
+            }
+            Step::Answer { answer, to } => {
+                connection.requests += 1;
+                return answer::local(shard, connection, &world, &answer, to, record).await;
+            }
+            Step::Verify(check) => {
+                // Once is enough: the filters remember the result.
+                if verified || !password::verify(shard, check).await {
+                    record.flag("password_check_overloaded");
+                    return answer::fault(shard, connection, &world, answer::OVERLOADED, record);
+                }
+                verified = true;
+            }
+            Step::Fault(fault) => return answer::fault(shard, connection, &world, Fault::Downstream(fault), record),
+            Step::More => {
+                let now_ms = shard.ring.now_ms();
+                let head_timeout_ms = world.snapshot().settings.head_timeout.as_millis() as u64;
+                // Absolute: a byte now and then does not move it.
+                let end_ms = *head_deadline_ms.get_or_insert(now_ms + head_timeout_ms);
+                connection.stream.socket().set_deadline(end_ms.saturating_sub(now_ms));
+                match connection.stream.fill().await {
+                    Ok(Filled::More) if shard.ring.now_ms() < end_ms => {}
+                    Ok(Filled::End) => {
+                        record.flag("client_closed");
+                        return After::Close;
+                    }
+                    Err(error) if error.kind() != io::ErrorKind::TimedOut => return After::Close,
+                    Ok(Filled::More) | Err(_) => {
+                        return answer::fault(shard, connection, &world, Fault::Downstream(DownstreamFault::HeadTimeout), record);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Waits, holding nothing, until the first byte of a request; `None` where none comes.
+async fn wait_for_request(shard: &Rc<Shard>, connection: &mut Connection) -> Option<()> {
+    let world = shard.world();
+    let settings = &world.snapshot().settings;
+    let patience = if connection.requests == 0 { settings.head_timeout } else { settings.keep_alive };
+    let patience_ms = patience.as_millis() as u64;
+    drop(world);
+    let socket = connection.stream.socket();
+    socket.set_deadline(patience_ms);
+    socket.set_idle(true);
+    let filled = connection.stream.fill().await;
+    connection.stream.socket().set_idle(false);
+    match filled {
+        Ok(Filled::More) => Some(()),
+        Ok(Filled::End) | Err(_) => None,
+    }
+}
+
+/// Parses, routes and filters: no await, so that the head can stay borrowed from the bytes it came in.
+fn examine(shard: &Shard, world: &World, connection: &Connection, record: &mut Record) -> Step {
+    let snapshot = world.snapshot();
+    let mut storage = field_storage();
+    let head = match parse::request(connection.stream.data(), &mut storage, &shard.config.limits) {
+        Ok(Some(head)) => head,
+        Ok(None) => return Step::More,
+        Err(fault) => return Step::Fault(fault),
+    };
+    let request_id = filter::headers::request_id(&head, &snapshot.settings, [shard.random(), shard.random()]);
+    if shard.access_log_on {
+        record.keep(&head, request_id.as_bytes());
+    }
+    let keep_alive = head.keep_alive && !shard.draining.get() && connection.requests + 1 < snapshot.settings.keep_alive_requests;
+    let asker = |facts: Option<ResponseFacts>| Asker {
+        head_bytes: head.bytes,
+        framing: head.framing,
+        keep_alive,
+        is_head: head.method == b"HEAD",
+        version: head.version,
+        facts,
+    };
+    let Some((host, rule_id)) = route(snapshot, &head) else {
+        let answer = if *head.path == *b"*" { Answer::plain(200, "options") } else { Answer::plain(404, "no_route") };
+        return Step::Answer { answer, to: asker(Some(ResponseFacts::without_rule(connection.stream.is_tls()))) };
+    };
+    record.rule = Some(rule_id);
+    let rule = snapshot.rule(rule_id);
+    let facts = Facts {
+        head: &head,
+        client: connection.client.ip(),
+        peer_trusted: is_trusted(&snapshot.settings, connection),
+        tls: connection.stream.is_tls(),
+        http_port: shard.http_port,
+        https_port: shard.https_port,
+        host,
+        rule,
+        settings: &snapshot.settings,
+        now_ms: shard.ring.now_ms(),
+        random: shard.random(),
+    };
+    let passage = match filter::on_request(&facts, &mut shard.filters.borrow_mut()) {
+        Verdict::Continue(passage) => passage,
+        Verdict::Answer(answer) => return Step::Answer { answer, to: asker(Some(ResponseFacts::new(&facts))) },
+        Verdict::VerifyPassword(check) => return Step::Verify(check),
+    };
+    if let Action::Answer(fixed) = &rule.action {
+        return Step::Answer { answer: Answer::plain(fixed.status, fixed.reason), to: asker(Some(ResponseFacts::new(&facts))) };
+    }
+    if let (Framing::Length(length), Some(most)) = (head.framing, rule.policy.body_bytes_max)
+        && length > most
+    {
+        return Step::Fault(DownstreamFault::BodyTooLarge);
+    }
+    let mut upstream_head = shard.ring.spare();
+    filter::headers::write_upstream_head(
+        &mut upstream_head,
+        &facts,
+        &passage,
+        request_id.as_bytes(),
+        head.framing,
+        head.upgrades_to_websocket,
+    );
+    Step::Forward(Box::new(Plan {
+        head: upstream_head,
+        head_bytes: head.bytes,
+        framing: head.framing,
+        rule: rule_id,
+        cluster: passage.cluster,
+        version: head.version,
+        keep_alive,
+        is_head: head.method == b"HEAD",
+        idempotent: matches!(head.method, b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE"),
+        expects_continue: head.expects_continue,
+        upgrades: head.upgrades_to_websocket,
+        facts: ResponseFacts::new(&facts),
+        connection_slot: passage.connection_slot,
+    }))
+}
+
+/// The host and the rule of a request; `None` where nobody serves it.
+fn route<'s>(snapshot: &'s Snapshot, head: &RequestHead<'_, '_>) -> Option<(&'s Host, RuleId)> {
+    match snapshot.routes.find(head.host, &head.path) {
+        Lookup::Rule { host, rule } => Some((host, *rule)),
+        Lookup::NoPath { host } => Some((host, host.default_rule.or(snapshot.default_rule)?)),
+        Lookup::NoHost => {
+            static NOBODY: std::sync::LazyLock<Host> =
+                std::sync::LazyLock::new(|| Host { name: "".into(), tls: false, app_root: None, default_rule: None });
+            Some((&NOBODY, snapshot.default_rule?))
+        }
+    }
+}
+
+/// Whether what the peer says about its client is believed.
+fn is_trusted(settings: &Settings, connection: &Connection) -> bool {
+    settings.use_forwarded_headers && (settings.trusted.is_empty() || crate::snapshot::rule::contains(&settings.trusted, connection.peer))
+}
