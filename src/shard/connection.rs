@@ -99,6 +99,7 @@ async fn serve(shard: &Rc<Shard>, mut stream: Stream, peer: SocketAddr, listener
         None
     };
     drop(world);
+    let mut connection = Connection { stream, client, peer: peer.ip(), listener, agreement, requests: 0 };
     loop {
         match request::serve(shard, &mut connection).await {
             After::KeepAlive => {}
