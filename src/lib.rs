@@ -8,14 +8,16 @@ pub mod telemetry;
 pub mod route;
 pub mod snapshot;
 // Floor 4: objects to snapshot, and the steps of a request.
-pub mod admin;
 pub mod filter;
 pub mod translate;
 pub mod upstream;
-// Floor 5: the two wings, and the demo they can serve.
+// Floor 5: the two wings, and what would happen if.
 pub mod control;
-pub mod demo;
+pub mod explain;
 pub mod shard;
-// Floor 6: settings in, threads out.
+// Floor 6: windows into a running process, and the demo it can serve.
+pub mod admin;
+pub mod demo;
+// Floor 7: settings in, threads out.
 pub mod boot;
 pub mod config;

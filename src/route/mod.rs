@@ -23,6 +23,65 @@ pub enum PathPattern {
     Prefix(String),
     /// Plain string prefix (`ImplementationSpecific`, as ingress-nginx serves it).
     Start(String),
+    /// An expression that the path must begin with, in any case (`use-regex`).
+    Regex(PathRegex),
+}
+
+/// A path as an expression: anchored at the start, case-insensitive, linear in time, bounded in size.
+#[derive(Clone, Debug)]
+pub struct PathRegex {
+    written: String,
+    expression: regex::Regex,
+}
+
+impl PathRegex {
+    /// # Errors
+    /// Why `written` is no expression, or too large a one.
+    pub fn new(written: &str) -> Result<Self, String> {
+        let expression = regex::RegexBuilder::new(&format!("^(?:{written})"))
+            .case_insensitive(true)
+            .size_limit(1 << 20)
+            .nest_limit(50)
+            .build()
+            .map_err(|error| error.to_string())?;
+        Ok(Self { written: written.to_owned(), expression })
+    }
+
+    /// The expression as it stands in the object.
+    pub fn written(&self) -> &str {
+        &self.written
+    }
+
+    /// Whether `path` begins with it.
+    pub fn is_match(&self, path: &str) -> bool {
+        self.expression.is_match(path)
+    }
+}
+
+impl PartialEq for PathRegex {
+    fn eq(&self, other: &Self) -> bool {
+        self.written == other.written
+    }
+}
+
+impl Eq for PathRegex {}
+
+impl std::hash::Hash for PathRegex {
+    fn hash<S: std::hash::Hasher>(&self, state: &mut S) {
+        self.written.hash(state);
+    }
+}
+
+impl PartialOrd for PathRegex {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for PathRegex {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.written.cmp(&other.written)
+    }
 }
 
 /// Where a request ended up in the table.

@@ -6,6 +6,8 @@
 pub mod certificate;
 pub mod channel;
 pub mod cluster;
+pub mod finding;
+pub mod overview;
 pub mod rule;
 pub mod settings;
 

@@ -40,6 +40,38 @@ pub struct AccessRecord<'r> {
     pub flags: &'r [&'static str],
 }
 
+/// Where lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    Off,
+    Stdout,
+    File(std::path::PathBuf),
+}
+
+/// What a line looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Json,
+    Text,
+}
+
+/// The writing end: the loop of one thread that boot starts.
+#[derive(Debug)]
+pub struct LogWriter {}
+
+impl LogWriter {
+    /// Writes blocks until every shard's end is gone. A destination that fails is tried again, and said so once.
+    pub fn run(self) {}
+}
+
+/// Opens the destination and makes one end for each shard; without a writer there is nothing to run.
+///
+/// # Errors
+/// The file cannot be opened for appending.
+pub fn open(_destination: &Destination, _format: Format, shards: usize) -> std::io::Result<(Option<LogWriter>, Vec<AccessLog>)> {
+    Ok((None, (0..shards).map(|_| AccessLog::off()).collect()))
+}
+
 /// One shard's end of the log.
 #[derive(Debug, Default)]
 pub struct AccessLog {}

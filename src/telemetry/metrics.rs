@@ -51,6 +51,22 @@ pub struct HandshakeSample {
     pub duration_us: u64,
 }
 
+/// What active checks say of one endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointHealth {
+    /// `namespace/service:port`.
+    pub service: Arc<str>,
+    pub endpoint: std::net::SocketAddr,
+    pub healthy: bool,
+}
+
+/// The text formats a scrape can ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exposition {
+    Prometheus,
+    OpenMetrics,
+}
+
 /// Every counter of the process.
 #[derive(Debug)]
 pub struct Registry {
@@ -75,6 +91,20 @@ impl Registry {
 
     /// A change became effective on every shard this long after its object event.
     pub fn propagated(&self, _delay: Duration) {}
+
+    /// How many findings of each severity there are now.
+    pub fn findings(&self, _info: usize, _warning: usize, _error: usize) {}
+
+    /// Every source was current at this moment: the age of the configuration counts from here.
+    pub fn config_current(&self, _at: std::time::Instant) {}
+
+    /// The endpoints of every cluster with what active checks say of them; replaces what was said before.
+    pub fn upstreams(&self, _endpoints: Vec<EndpointHealth>) {}
+
+    /// Everything as Prometheus text, or as OpenMetrics.
+    pub fn render(&self, _format: Exposition) -> String {
+        String::new()
+    }
 }
 
 /// The counters of one shard; only that shard writes them.

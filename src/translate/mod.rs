@@ -3,7 +3,10 @@
 //! One bad object never harms another: every object is translated by itself, and what is wrong with it becomes a [`Finding`].
 //! Kubernetes words stop at the door of this room.
 
+pub mod annotations;
+pub mod config_map;
 pub mod resources;
+pub mod secret;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,11 +14,12 @@ use std::sync::Arc;
 use crate::route::RouteTable;
 use crate::snapshot::certificate::Certificates;
 use crate::snapshot::cluster::Cluster;
+use crate::snapshot::finding::Finding;
+use crate::snapshot::finding::ObjectKey;
 use crate::snapshot::rule::Host;
 use crate::snapshot::rule::Rule;
 use crate::snapshot::rule::RuleId;
 use crate::snapshot::settings::Settings;
-use crate::translate::resources::ObjectKey;
 
 /// What the operator chose for the whole process.
 #[derive(Clone, Debug)]
@@ -56,34 +60,6 @@ pub enum BackendMode {
     NodePort,
     Endpoints,
     LbIp,
-}
-
-/// How bad a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    Info,
-    /// Served, but not quite as somebody might expect.
-    Warning,
-    /// Something is not served as written, or a restriction cannot be honoured.
-    Error,
-}
-
-/// What translation has to say about an object.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-pub struct Finding {
-    pub severity: Severity,
-    /// `Ingress`, `Service`, `Secret`, ...
-    pub kind: &'static str,
-    pub object: ObjectKey,
-    /// Path of the field, as kubectl would print it: `spec.rules[0].http.paths[1].backend.service.name`.
-    pub field: String,
-    /// CamelCase token, as Event reasons are: `ServiceNotFound`.
-    pub reason: &'static str,
-    /// One sentence: what is wrong.
-    pub message: String,
-    /// One sentence: what to do.
-    pub cure: String,
 }
 
 /// What one translation made of the objects.
