@@ -61,8 +61,15 @@ pub fn request_id<'b>(head: &RequestHead<'_, 'b>, settings: &Settings, random: [
     RequestId(IdSource::Own(digits))
 }
 
-/// Whether a field of the client is replaced by one of ours (annotations.md section 2): what identifies a client is said by the edge.
-fn is_replaced(name: &[u8]) -> bool {
+/// Whether a field of the client ends here: replaced by one of ours, or a claim that only a trusted peer may make.
+fn is_replaced(name: &[u8], peer_trusted: bool) -> bool {
+    if !peer_trusted && (starts_with(name, b"x-forwarded-") || name.eq_ignore_ascii_case(b"forwarded")) {
+        return true;
+    }
+    // What a verified certificate said is ours to say, whoever the peer is.
+    if starts_with(name, b"ssl-client-") {
+        return true;
+    }
     match name.len() {
         8 => name.eq_ignore_ascii_case(b"x-scheme"),
         9 => name.eq_ignore_ascii_case(b"x-real-ip"),
@@ -76,6 +83,10 @@ fn is_replaced(name: &[u8]) -> bool {
         25 => name.eq_ignore_ascii_case(b"x-original-forwarded-host"),
         _ => false,
     }
+}
+
+fn starts_with(name: &[u8], front: &[u8]) -> bool {
+    name.get(..front.len()).is_some_and(|start| start.eq_ignore_ascii_case(front))
 }
 
 /// Writes the whole head for the upstream.
@@ -96,7 +107,7 @@ pub fn write_upstream_head(
     let prefix = policy.forwarded_prefix.as_deref();
     for field in head.end_to_end() {
         let name = field.name.as_bytes();
-        if is_replaced(name)
+        if is_replaced(name, facts.peer_trusted)
             || (passage.drop_authorization && name.eq_ignore_ascii_case(b"authorization"))
             || (prefix.is_some() && name.eq_ignore_ascii_case(b"x-forwarded-prefix"))
         {
@@ -336,6 +347,22 @@ mod tests {
              X-Forwarded-Host: h:8080\r\nX-Forwarded-Port: 80\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Scheme: http\r\nX-Scheme: http\r\n\
              X-Original-Forwarded-For: 1.1.1.1\r\nX-Original-Forwarded-Host: evil\r\n\r\n"
         );
+    }
+
+    /// A claim about the client ends at the edge, however it is spelled; of a trusted balancer in front it is believed.
+    #[test]
+    fn claims_of_strangers_end_here() {
+        let claims = "Forwarded: for=1.1.1.1\r\nX-Forwarded-Prefix: /evil\r\nX-Forwarded-Client-Cert: c\r\nSSL-Client-Verify: SUCCESS\r\n";
+        let wire = format!("GET / HTTP/1.1\r\nHost: h\r\n{claims}X-Other: kept\r\n\r\n");
+        let stranger = upstream_head(&wire, Policy::default(), &passage(), |_| {});
+        let trusted = upstream_head(&wire, Policy::default(), &passage(), |facts| facts.peer_trusted = true);
+        for (claim, from_trusted) in
+            [("Forwarded: for", true), ("X-Forwarded-Prefix", true), ("X-Forwarded-Client-Cert", true), ("SSL-Client-Verify", false)]
+        {
+            assert!(!stranger.contains(claim), "{stranger}");
+            assert_eq!(trusted.contains(claim), from_trusted, "{claim}: {trusted}");
+        }
+        assert!(stranger.contains("X-Other: kept\r\n"));
     }
 
     /// Credentials that were for us, and paths that were rewritten, do not reach the upstream as they came.
