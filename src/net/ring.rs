@@ -332,10 +332,14 @@ impl Ring {
         let mut inner = self.inner.borrow_mut();
         inner.feed_starved();
         inner.build_sends();
+        let mut completions = std::mem::take(&mut inner.completions);
         while !inner.overflow.is_empty() {
             inner.submit(0, None);
+            inner.collect(&mut completions);
             inner.push_overflow();
         }
+        // Somebody waits for what was collected already.
+        let block = block && completions.is_empty();
         if block {
             let due_ms = inner.wheel.next_due_ms().map_or(SLEEP_MS_MAX, |due_ms| due_ms.saturating_sub(inner.now_ms).min(SLEEP_MS_MAX));
             let before = self.elapsed_us();
@@ -349,13 +353,14 @@ impl Ring {
             inner.submit(0, None);
             self.now_us.set(self.elapsed_us());
         }
-        // What `sent` lists must have been consumed by the kernel before it is settled: EAGAIN and EBUSY leave entries behind.
+        inner.now_ms = self.now_ms();
+        inner.collect(&mut completions);
+        // What `sent` lists must have been consumed by the kernel before it is settled: EAGAIN and EBUSY leave entries behind, and
+        // EBUSY until there is room for completions again.
         while !inner.ring.submission().is_empty() {
             inner.submit(0, None);
+            inner.collect(&mut completions);
         }
-        inner.now_ms = self.now_ms();
-        let mut completions = std::mem::take(&mut inner.completions);
-        completions.extend(inner.ring.completion().map(|entry| (entry.user_data(), entry.result(), entry.flags())));
         inner.stats.completions += completions.len() as u64;
         for (user_data, result, flags) in completions.drain(..) {
             inner.complete(user_data, result, flags, &self.remote);
@@ -426,6 +431,11 @@ impl Inner {
             }
             self.overflow.pop_front();
         }
+    }
+
+    /// Takes every completion out of the queue; what they mean is looked at later.
+    fn collect(&mut self, completions: &mut Vec<(u64, i32, u32)>) {
+        completions.extend(self.ring.completion().map(|entry| (entry.user_data(), entry.result(), entry.flags())));
     }
 
     /// One system call: submit, and wait for `want` completions at most `timeout_ms`.
