@@ -115,6 +115,7 @@ struct Exchange<'x> {
     plan: &'x mut Plan,
     record: &'x mut Record,
     upload: Upload,
+    retries: RetryGrants,
 }
 
 /// Forwards a request and its answer; every way ends with the record written.
@@ -124,9 +125,11 @@ pub(crate) async fn run(shard: &Rc<Shard>, client: &mut Connection, world: Rc<Wo
     let upload = Upload::new(plan.framing, rule.policy.body_bytes_max, shard.ring.now_us());
     client.stream.consume(plan.head_bytes);
     record.bytes_in += plan.head_bytes as u64;
-    let mut exchange = Exchange { shard, client, snapshot, rule, plan: &mut plan, record: &mut record, upload };
+    let retries = RetryGrants::begin(shard);
+    let mut exchange = Exchange { shard, client, snapshot, rule, plan: &mut plan, record: &mut record, upload, retries };
     let result = exchange.try_endpoints().await;
     let complete = exchange.upload.is_done();
+    drop(exchange);
     if let Some(slot) = plan.connection_slot.take() {
         shard.filters.borrow_mut().release(slot);
     }
@@ -186,6 +189,7 @@ impl Exchange<'_> {
         let started_us = self.shard.ring.now_us();
         let mut excluded = SmallVec::<[u16; 4]>::new();
         let mut fresh_only = false;
+        let mut failed_before = None;
         loop {
             self.record.attempts += 1;
             let now_us = self.shard.ring.now_us();
@@ -197,6 +201,10 @@ impl Exchange<'_> {
                 return Err(before_answer(fault, Sent::Nothing));
             };
             let address = cluster.endpoints[endpoint].address;
+            if !excluded.is_empty() && !self.retries.grant(pool.is_suspect(endpoint, now_us)) {
+                self.record.flag("retry_budget");
+                return Err(failed_before.unwrap_or_else(|| before_answer(UpstreamFault::ConnectFailed, Sent::Nothing)));
+            }
             self.record.upstream = Some(address);
             let connect = self.rule.policy.timeouts.connect;
             let leased = lease::lease(self.shard, &pool, cluster, &self.snapshot.settings, endpoint, connect, fresh_only).await;
@@ -209,6 +217,7 @@ impl Exchange<'_> {
                         return Err(before_answer(fault, Sent::Nothing));
                     }
                     self.shard.metrics.retried("connect_failed");
+                    failed_before = Some(before_answer(fault, Sent::Nothing));
                     continue;
                 }
             };
@@ -220,7 +229,8 @@ impl Exchange<'_> {
             } else {
                 std::mem::take(&mut head)
             };
-            let may_try_next = repeatable && !last;
+            // Where nobody is left to ask, the answer is forwarded as it is.
+            let may_try_next = repeatable && !last && excluded.len() + 1 < cluster.endpoints.len();
             let failed = match self.one_try(cluster, lease, bytes, may_try_next).await {
                 Ok(Done::TryNext) => {
                     excluded.push(endpoint as u16);
@@ -240,6 +250,7 @@ impl Exchange<'_> {
                 fresh_only = true;
             } else {
                 excluded.push(endpoint as u16);
+                failed_before = Some(failed);
             }
         }
     }
@@ -492,6 +503,31 @@ impl Exchange<'_> {
             timeouts.read.as_millis() as u64
         };
         lease.stream.socket().set_deadline(patience_ms);
+    }
+}
+
+/// A request's share in the retry budget of its shard.
+struct RetryGrants {
+    shard: Rc<Shard>,
+    granted: u32,
+}
+
+impl RetryGrants {
+    fn begin(shard: &Rc<Shard>) -> Self {
+        shard.retry_budget.borrow_mut().begin();
+        Self { shard: shard.clone(), granted: 0 }
+    }
+
+    fn grant(&mut self, suspect: bool) -> bool {
+        let granted = self.shard.retry_budget.borrow_mut().grant(suspect);
+        self.granted += u32::from(granted && suspect);
+        granted
+    }
+}
+
+impl Drop for RetryGrants {
+    fn drop(&mut self) {
+        self.shard.retry_budget.borrow_mut().end(self.granted);
     }
 }
 

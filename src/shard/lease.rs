@@ -70,6 +70,11 @@ impl ClusterPool {
         self.balance.borrow_mut().pick(cluster, health, now_us, random, exclude)
     }
 
+    /// Whether the last word of the endpoint at this position was a failure.
+    pub(crate) fn is_suspect(&self, endpoint: usize, now_us: u64) -> bool {
+        self.balance.borrow().is_suspect(endpoint, now_us)
+    }
+
     /// A connect, a request or an answer went wrong at this endpoint.
     pub(crate) fn failed(&self, address: SocketAddr, failure: Failure, now_us: u64) {
         self.balance.borrow_mut().failed(address, failure, now_us);

@@ -27,6 +27,7 @@ use crate::snapshot::channel::Subscriber;
 use crate::snapshot::cluster::ClusterId;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::ShardMetrics;
+use crate::upstream::budget::RetryBudget;
 
 /// Counts of the system clock are refreshed this often, in microseconds: clocks are set, timers never notice.
 const CLOCK_REFRESH_US: u64 = 1_000_000;
@@ -58,6 +59,7 @@ pub(crate) struct Shard {
     pub(crate) draining: Cell<bool>,
     pub(crate) connections: Cell<usize>,
     pub(crate) handshakes: Cell<usize>,
+    pub(crate) retry_budget: RefCell<RetryBudget>,
     /// The plain and the TLS port that clients are told in redirects and X-Forwarded-Port.
     pub(crate) http_port: u16,
     pub(crate) https_port: u16,
@@ -107,6 +109,7 @@ impl Shard {
             draining: Cell::new(false),
             connections: Cell::new(0),
             handshakes: Cell::new(0),
+            retry_budget: RefCell::new(RetryBudget::default()),
             access_log_on: parts.access_log.is_on(),
             world: RefCell::new(None),
             access_log: RefCell::new(parts.access_log),

@@ -111,7 +111,7 @@ impl ClusterState {
         Some(best)
     }
 
-    fn better_of_two(&mut self, now_us: u64, random: u64, usable: impl Fn(&Endpoint, usize) -> bool) -> Option<usize> {
+    fn better_of_two(&self, now_us: u64, random: u64, usable: impl Fn(&Endpoint, usize) -> bool) -> Option<usize> {
         let count = self.endpoints.len();
         let from = |start: usize| (0..count).map(|step| (start + step) % count).find(|index| usable(&self.endpoints[*index], *index));
         let first = from(random as usize % count.max(1))?;
@@ -161,6 +161,11 @@ impl ClusterState {
         {
             state.standing.eject(now_us);
         }
+    }
+
+    /// Whether the last word of the endpoint at this position was a failure.
+    pub fn is_suspect(&self, index: usize, now_us: u64) -> bool {
+        self.endpoints.get(index).is_some_and(|endpoint| endpoint.standing.is_suspect(now_us))
     }
 
     /// Requests in flight and whether it is ejected, by address; for people and tools.

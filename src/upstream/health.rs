@@ -34,6 +34,11 @@ impl Standing {
         self.ejected_until_us = now_us + (EJECTION_US * u64::from(self.ejections)).min(EJECTION_US_MAX);
     }
 
+    /// Whether its last word was a failure.
+    pub fn is_suspect(&self, now_us: u64) -> bool {
+        self.failures_in_row > 0 || self.is_ejected(now_us)
+    }
+
     /// Whether it is not to be chosen now.
     pub fn is_ejected(&self, now_us: u64) -> bool {
         self.ejected_until_us > now_us
@@ -65,6 +70,19 @@ mod tests {
             standing.eject(0);
         }
         assert!(!standing.is_ejected(EJECTION_US_MAX));
+    }
+
+    /// One failure makes an endpoint suspect, an answer clears it.
+    #[test]
+    fn a_failure_makes_suspect() {
+        let mut standing = Standing::default();
+        assert!(!standing.is_suspect(0));
+        standing.failed();
+        assert!(standing.is_suspect(0));
+        standing.succeeded();
+        assert!(!standing.is_suspect(0));
+        standing.eject(0);
+        assert!(standing.is_suspect(0) && !standing.is_suspect(EJECTION_US));
     }
 
     /// One of two may go, never the only one, never more than half.

@@ -3,5 +3,6 @@
 //! Nothing here opens a socket or reads a clock: `shard` does, and passes time and randomness in.
 
 pub mod balance;
+pub mod budget;
 pub mod health;
 pub mod pool;
