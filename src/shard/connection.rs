@@ -173,23 +173,44 @@ async fn shake_hands(
     agreement.ok_or("tls_handshake_failed")
 }
 
+/// One more handshake of this shard, for as long as it lasts.
 struct HandshakeCount {
     shard: Rc<Shard>,
-    listener: usize,
+    _state: InState,
 }
 
 impl HandshakeCount {
     fn new(shard: &Rc<Shard>, listener: usize) -> Self {
         shard.handshakes.set(shard.handshakes.get() + 1);
-        shard.metrics.connection(listener, ConnectionState::Handshake, 1);
-        Self { shard: shard.clone(), listener }
+        Self { shard: shard.clone(), _state: InState::new(shard, listener, ConnectionState::Handshake) }
     }
 }
 
 impl Drop for HandshakeCount {
     fn drop(&mut self) {
         self.shard.handshakes.set(self.shard.handshakes.get() - 1);
-        self.shard.metrics.connection(self.listener, ConnectionState::Handshake, -1);
+    }
+}
+
+/// A connection that is for now counted in another state than active.
+pub(crate) struct InState {
+    shard: Rc<Shard>,
+    listener: usize,
+    state: ConnectionState,
+}
+
+impl InState {
+    pub(crate) fn new(shard: &Rc<Shard>, listener: usize, state: ConnectionState) -> Self {
+        shard.metrics.connection(listener, ConnectionState::Active, -1);
+        shard.metrics.connection(listener, state, 1);
+        Self { shard: shard.clone(), listener, state }
+    }
+}
+
+impl Drop for InState {
+    fn drop(&mut self) {
+        self.shard.metrics.connection(self.listener, self.state, -1);
+        self.shard.metrics.connection(self.listener, ConnectionState::Active, 1);
     }
 }
 

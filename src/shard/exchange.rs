@@ -24,6 +24,7 @@ use crate::net::stream::Filled;
 use crate::shard::answer;
 use crate::shard::answer::Asked;
 use crate::shard::connection::Connection;
+use crate::shard::connection::InState;
 use crate::shard::lease;
 use crate::shard::lease::Lease;
 use crate::shard::record::Record;
@@ -38,6 +39,7 @@ use crate::snapshot::Snapshot;
 use crate::snapshot::cluster::Cluster;
 use crate::snapshot::rule::Retry;
 use crate::snapshot::rule::Rule;
+use crate::telemetry::metrics::ConnectionState;
 use crate::upstream::balance::Failure;
 
 /// Interim answers that one request may get.
@@ -139,6 +141,7 @@ pub(crate) async fn run(shard: &Rc<Shard>, client: &mut Connection, world: Rc<Wo
             record.detach(&world);
             // A tunnel may live for days: it must not keep a snapshot alive.
             drop(world);
+            let _tunnel = InState::new(shard, client.listener, ConnectionState::Tunnel);
             let mut endpoint = lease.into_stream();
             let carried = tunnel::run(&mut client.stream, &mut endpoint, idle_timeout).await;
             record.bytes_in += carried.bytes_in;

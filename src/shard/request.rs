@@ -20,6 +20,7 @@ use crate::net::stream::Filled;
 use crate::route::Lookup;
 use crate::shard::answer;
 use crate::shard::connection::Connection;
+use crate::shard::connection::InState;
 use crate::shard::exchange;
 use crate::shard::password;
 use crate::shard::record::Record;
@@ -31,6 +32,7 @@ use crate::snapshot::rule::Action;
 use crate::snapshot::rule::Host;
 use crate::snapshot::rule::RuleId;
 use crate::snapshot::settings::Settings;
+use crate::telemetry::metrics::ConnectionState;
 
 /// What becomes of the connection after a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +147,7 @@ async fn wait_for_request(shard: &Rc<Shard>, connection: &mut Connection) -> Opt
     let patience = if connection.requests == 0 { settings.head_timeout } else { settings.keep_alive };
     let patience_ms = patience.as_millis() as u64;
     drop(world);
+    let _idle = InState::new(shard, connection.listener, ConnectionState::Idle);
     let socket = connection.stream.socket();
     socket.set_deadline(patience_ms);
     socket.set_idle(true);
