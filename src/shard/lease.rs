@@ -21,6 +21,7 @@ use crate::upstream::balance::Failure;
 use crate::upstream::pool;
 use crate::upstream::pool::IdlePool;
 use crate::upstream::pool::PoolRules;
+use crate::upstream::pool::Wear;
 
 /// Upstream connections of one shard to one cluster.
 #[derive(Default)]
@@ -97,8 +98,7 @@ pub(crate) struct Lease {
     pub(crate) connect_us: Option<u64>,
     request: InFlight,
     open: Open,
-    born_ms: u64,
-    requests: u32,
+    wear: Wear,
 }
 
 /// One request at one endpoint, as the balance counts it; dropped without an outcome it is abandoned.
@@ -165,7 +165,7 @@ pub(crate) async fn lease(
         stream.socket().clear_deadline();
     }
     let connect_us = Some(shard.ring.now_us() - started_us);
-    Ok(Lease { stream, address, reused: false, connect_us, request, open, born_ms: now_ms, requests: 0 })
+    Ok(Lease { stream, address, reused: false, connect_us, request, open, wear: Wear::new(now_ms) })
 }
 
 /// An idle connection to `address` that is as it was left.
@@ -177,8 +177,7 @@ fn borrow(shard: &Shard, pool: &Rc<ClusterPool>, cluster: &Cluster, settings: &S
         let Kept { stream, open } = idle.connection;
         if stream.is_quiet() {
             let request = InFlight::start(pool, address, shard.ring.now_us());
-            let (born_ms, requests) = (idle.born_ms, idle.requests);
-            return Some(Lease { stream, address, reused: true, connect_us: None, request, open, born_ms, requests });
+            return Some(Lease { stream, address, reused: true, connect_us: None, request, open, wear: idle.wear });
         }
     }
 }
@@ -188,6 +187,7 @@ impl Lease {
     pub(crate) fn answered(&mut self, now_us: u64) {
         if !std::mem::replace(&mut self.request.ended, true) {
             let latency_us = now_us.saturating_sub(self.request.started_us);
+            self.wear.answered(latency_us);
             self.request.pool.balance.borrow_mut().finished(self.address, latency_us, now_us);
         }
     }
@@ -210,7 +210,7 @@ impl Lease {
         let rules = PoolRules::new(cluster, settings);
         let kept = Kept { stream: self.stream, open: self.open };
         let mut idle = self.request.pool.idle.borrow_mut();
-        let _closed = idle.give_back(self.address, kept, self.born_ms, self.requests + 1, now_ms, &rules);
+        let _closed = idle.give_back(self.address, kept, self.wear, now_ms, &rules);
     }
 
     /// The bare connection, for a tunnel that will not come back.
