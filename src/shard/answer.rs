@@ -104,7 +104,11 @@ pub(crate) fn fault_to(
         record.finish(shard, connection, Some(world));
         return After::Close;
     };
-    let answer = Answer::plain(status, fault.reason());
+    let mut answer = Answer::plain(status, fault.reason());
+    if matches!(fault, Fault::Upstream { fault: UpstreamFault::Overloaded, .. }) {
+        // Shed, not broken: the client may come again (RFC 9110 section 10.2.3).
+        answer.fields.push(("Retry-After", b"1".to_vec()));
+    }
     let mut out = shard.ring.spare();
     let to = AnswerTo {
         facts,
