@@ -93,6 +93,7 @@ pub struct Ring {
 pub(crate) struct Inner {
     ring: IoUring,
     pub(crate) pool: Rc<BufferPool>,
+    #[expect(clippy::vec_box, reason = "the kernel holds addresses inside slots: they stay where they are when the list grows")]
     pub(crate) slots: Vec<Box<Slot>>,
     free: Vec<u32>,
     starved: Vec<u32>,

@@ -73,6 +73,12 @@ impl ConnectionOptions {
             }
         }
     }
+
+    /// Whether the connection goes on after this message; `persistent`: whether that is the rule in its version of HTTP
+    /// (RFC 9112 section 9.3).
+    pub fn keeps_alive(&self, persistent: bool) -> bool {
+        !self.close && (persistent || self.keep_alive)
+    }
 }
 
 /// Whether a comma-separated list has this element, in any case.

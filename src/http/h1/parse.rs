@@ -71,10 +71,6 @@ pub fn request<'h, 'b>(
     } else {
         path::normalise(target_parts.path).map_err(|_| DownstreamFault::BadTarget)?
     };
-    let keep_alive = match version {
-        Version::Http11 => !known.connection.close,
-        Version::Http10 => known.connection.keep_alive && !known.connection.close,
-    };
     Ok(Some(RequestHead {
         method,
         path,
@@ -85,7 +81,7 @@ pub fn request<'h, 'b>(
         host,
         fields,
         framing,
-        keep_alive,
+        keep_alive: known.connection.keeps_alive(version == Version::Http11),
         expects_continue: known.expects_continue && version == Version::Http11 && framing != Framing::Empty,
         upgrades_to_websocket: known.websocket
             && known.connection.upgrade
@@ -117,9 +113,7 @@ impl<'b> KnownFields<'b> {
                 // httparse lets a name be empty only where it is asked to ignore bad ones.
                 0 => return Err(DownstreamFault::MalformedHead),
                 4 if name.eq_ignore_ascii_case(b"host") => {
-                    if known.host.replace(framing::trim(field.value)).is_some() {
-                        return Err(DownstreamFault::BadHost);
-                    }
+                    set_once(&mut known.host, framing::trim(field.value), DownstreamFault::BadHost)?;
                 }
                 6 if name.eq_ignore_ascii_case(b"expect") => {
                     if !framing::trim(field.value).eq_ignore_ascii_case(b"100-continue") {
@@ -134,14 +128,10 @@ impl<'b> KnownFields<'b> {
                 10 if name.eq_ignore_ascii_case(b"connection") => known.connection.add(field.value),
                 14 if name.eq_ignore_ascii_case(b"content-length") => {
                     let length = framing::content_length(field.value).ok_or(DownstreamFault::BadFraming)?;
-                    if known.length.replace(length).is_some() {
-                        return Err(DownstreamFault::BadFraming);
-                    }
+                    set_once(&mut known.length, length, DownstreamFault::BadFraming)?;
                 }
                 17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
-                    if known.coding.replace(framing::transfer_coding(field.value)).is_some() {
-                        return Err(DownstreamFault::BadFraming);
-                    }
+                    set_once(&mut known.coding, framing::transfer_coding(field.value), DownstreamFault::BadFraming)?;
                 }
                 _ => {}
             }
@@ -165,7 +155,7 @@ impl<'b> KnownFields<'b> {
     fn authority(&self, version: Version, target: Option<&'b [u8]>) -> Result<&'b [u8], DownstreamFault> {
         match (self.host, target) {
             (Some(host), Some(target)) if !host.eq_ignore_ascii_case(target) => Err(DownstreamFault::BadHost),
-            (Some(host), _) if host.is_empty() => Err(DownstreamFault::BadHost),
+            (Some([]), _) => Err(DownstreamFault::BadHost),
             (Some(host), _) => Ok(host),
             (None, target) if version == Version::Http10 => Ok(target.unwrap_or(b"")),
             (None, _) => Err(DownstreamFault::BadHost),
@@ -216,42 +206,18 @@ pub fn response<'h, 'b>(
             7 if name.eq_ignore_ascii_case(b"upgrade") => websocket |= framing::lists(field.value, b"websocket"),
             10 if name.eq_ignore_ascii_case(b"connection") => connection.add(field.value),
             14 if name.eq_ignore_ascii_case(b"content-length") => {
-                let length = framing::content_length(field.value).ok_or(MALFORMED)?;
-                if declared.replace(length).is_some() {
-                    return Err(MALFORMED);
-                }
+                set_once(&mut declared, framing::content_length(field.value).ok_or(MALFORMED)?, MALFORMED)?;
             }
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
-                if coding.replace(framing::transfer_coding(field.value)).is_some() {
-                    return Err(MALFORMED);
-                }
+                set_once(&mut coding, framing::transfer_coding(field.value), MALFORMED)?;
             }
             _ => {}
         }
     }
-    let mut keep_alive = match version {
-        Version::Http11 => !connection.close,
-        Version::Http10 => connection.keep_alive && !connection.close,
-    };
-    let framing = if to_head_request || status < 200 || matches!(status, 204 | 304) {
-        Framing::Empty
+    let (framing, reusable) = if to_head_request || status < 200 || matches!(status, 204 | 304) {
+        (Framing::Empty, true)
     } else {
-        match (coding, declared) {
-            (Some(_), _) if version == Version::Http10 => return Err(MALFORMED),
-            (Some(Coding::Chunked), both) => {
-                // Both: the coding rules, and whoever said both is not asked a second time (RFC 9112 section 6.3).
-                keep_alive &= both.is_none();
-                declared = None;
-                Framing::Chunked
-            }
-            (Some(_), _) => return Err(MALFORMED),
-            (None, Some(0)) => Framing::Empty,
-            (None, Some(length)) => Framing::Length(length),
-            (None, None) => {
-                keep_alive = false;
-                Framing::UntilClose
-            }
-        }
+        response_framing(coding, declared, version)?
     };
     Ok(Some(ResponseHead {
         status,
@@ -259,12 +225,29 @@ pub fn response<'h, 'b>(
         version,
         fields,
         framing,
-        declared_length: declared,
-        keep_alive,
+        declared_length: declared.filter(|_| framing != Framing::Chunked),
+        keep_alive: reusable && connection.keeps_alive(version == Version::Http11),
         upgrades_to_websocket: websocket && connection.upgrade,
         bytes: length,
         names_connection_fields: connection.names_fields,
     }))
+}
+
+/// How the content of an answer ends (RFC 9112 section 6.3), and whether its connection may be used again.
+fn response_framing(coding: Option<Coding>, declared: Option<u64>, version: Version) -> Result<(Framing, bool), UpstreamFault> {
+    match (coding, declared) {
+        // Both: the coding rules, and whoever said both is not asked a second time.
+        (Some(Coding::Chunked), both) if version == Version::Http11 => Ok((Framing::Chunked, both.is_none())),
+        (Some(_), _) => Err(UpstreamFault::MalformedResponse),
+        (None, Some(0)) => Ok((Framing::Empty, true)),
+        (None, Some(length)) => Ok((Framing::Length(length), true)),
+        (None, None) => Ok((Framing::UntilClose, false)),
+    }
+}
+
+/// Takes what may be said once only.
+fn set_once<T, F>(place: &mut Option<T>, value: T, said_twice: F) -> Result<(), F> {
+    if place.replace(value).is_some() { Err(said_twice) } else { Ok(()) }
 }
 
 /// CRLFs in front of a request line; a bare line feed there is as malformed as anywhere.
