@@ -1,11 +1,11 @@
 //! Who may pass: address lists and basic authentication, and how `satisfy` joins them.
 
-use crate::filter::Answer;
-use crate::filter::Facts;
-use crate::filter::FilterState;
+use crate::filter::answer::Answer;
 use crate::filter::auth;
 use crate::filter::auth::Login;
 use crate::filter::auth::PasswordCheck;
+use crate::filter::facts::Facts;
+use crate::filter::state::FilterState;
 use crate::snapshot::rule;
 
 /// What the access rules say.

@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha1::Digest;
 
-use crate::filter::Answer;
+use crate::filter::answer::Answer;
 use crate::http::head::RequestHead;
 use crate::snapshot::rule::BasicAuth;
 

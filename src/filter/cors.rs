@@ -1,6 +1,6 @@
 //! Cross-origin answers: who may read them, and the preflight.
 
-use crate::filter::Answer;
+use crate::filter::answer::Answer;
 use crate::http::head::RequestHead;
 use crate::snapshot::rule::Cors;
 

@@ -2,13 +2,13 @@
 
 use std::net::IpAddr;
 
-use crate::filter::Answer;
-use crate::filter::AnswerTo;
-use crate::filter::BodyKind;
-use crate::filter::Facts;
-use crate::filter::Passage;
-use crate::filter::ResponseFacts;
-use crate::filter::ResponseTo;
+use crate::filter::answer::Answer;
+use crate::filter::facts::Facts;
+use crate::filter::response::AnswerTo;
+use crate::filter::response::BodyKind;
+use crate::filter::response::ResponseFacts;
+use crate::filter::response::ResponseTo;
+use crate::filter::verdict::Passage;
 use crate::http::h1::encode;
 use crate::http::head::Framing;
 use crate::http::head::RequestHead;

@@ -5,204 +5,39 @@
 //! a few comparisons.
 
 pub mod access;
+pub mod answer;
 pub mod auth;
 pub mod canary;
 pub mod cors;
+pub mod facts;
 pub mod headers;
 pub mod rate_limit;
 pub mod redirect;
+pub mod response;
 pub mod rewrite;
+pub mod state;
+pub mod verdict;
 
-use std::net::IpAddr;
-use std::sync::Arc;
-
-use crate::http::head::Framing;
-use crate::http::head::RequestHead;
-use crate::snapshot::cluster::ClusterId;
+use crate::filter::access::Access;
+use crate::snapshot::rule;
 use crate::snapshot::rule::Action;
-use crate::snapshot::rule::Host;
-use crate::snapshot::rule::Policy;
-use crate::snapshot::rule::Rule;
-use crate::snapshot::settings::Settings;
 
+pub use answer::Answer;
 pub use auth::PasswordCheck;
+pub use facts::Facts;
 pub use rate_limit::ConnectionSlot;
-
-/// What filters may know about a request, all borrowed.
-#[derive(Clone, Copy)]
-pub struct Facts<'r, 'h, 'b> {
-    pub head: &'r RequestHead<'h, 'b>,
-    /// The peer, or whom a trusted PROXY header named.
-    pub client: IpAddr,
-    /// Whether X-Forwarded-* of this peer are believed.
-    pub peer_trusted: bool,
-    pub tls: bool,
-    pub http_port: u16,
-    pub https_port: u16,
-    pub host: &'r Host,
-    pub rule: &'r Rule,
-    pub settings: &'r Settings,
-    /// Milliseconds of a monotonic clock.
-    pub now_ms: u64,
-    pub random: u64,
-}
-
-impl Facts<'_, '_, '_> {
-    /// Whether the client spoke https, to us or to a trusted balancer in front.
-    pub fn is_https(&self) -> bool {
-        if self.peer_trusted
-            && let Some(scheme) = self.head.field("x-forwarded-proto")
-        {
-            return scheme.eq_ignore_ascii_case(b"https");
-        }
-        self.tls
-    }
-
-    /// The client's address for access rules and limits: of a trusted peer, what it says.
-    pub fn client_address(&self) -> IpAddr {
-        if !self.peer_trusted {
-            return self.client;
-        }
-        let forwarded = self.head.field("x-forwarded-for");
-        let first = forwarded.and_then(|value| value.split(|byte| *byte == b',').next());
-        first.and_then(|text| std::str::from_utf8(text).ok()?.trim().parse().ok()).unwrap_or(self.client)
-    }
-}
-
-/// What a filter decides.
-#[derive(Debug)]
-pub enum Verdict {
-    Continue(Passage),
-    Answer(Answer),
-    /// The hash is too slow for a data core: it is checked elsewhere, and the request comes again.
-    VerifyPassword(PasswordCheck),
-}
-
-/// A request that goes on to an endpoint.
-#[derive(Debug)]
-pub struct Passage {
-    pub cluster: ClusterId,
-    /// Credentials that were for us are not for the upstream.
-    pub drop_authorization: bool,
-    /// The path the upstream sees, where it is not the one that was asked for.
-    pub rewritten: Option<Vec<u8>>,
-    /// Given back with [`FilterState::release`] when the request has ended.
-    pub connection_slot: Option<ConnectionSlot>,
-}
-
-/// An answer of our own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    pub status: u16,
-    /// One token for `corelane-reason`.
-    pub reason: &'static str,
-    pub fields: Vec<(&'static str, Vec<u8>)>,
-}
-
-impl Answer {
-    /// A status with its reason.
-    pub fn plain(status: u16, reason: &'static str) -> Self {
-        Self { status, reason, fields: Vec::new() }
-    }
-
-    /// A redirect to `location`.
-    pub fn redirect(status: u16, reason: &'static str, location: Vec<u8>) -> Self {
-        Self { status, reason, fields: vec![("Location", location)] }
-    }
-}
-
-/// What an answer depends on once the request's bytes are gone.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ResponseFacts {
-    pub tls: bool,
-    pub body: BodyKind,
-    /// The Origin that may read the answer, where the rule has CORS and the request named one it allows.
-    pub allowed_origin: Option<Vec<u8>>,
-    pub cors: Option<Arc<crate::snapshot::rule::Cors>>,
-}
-
-/// In which form a client wants to read an error.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum BodyKind {
-    #[default]
-    Text,
-    Html,
-    Json,
-}
-
-impl ResponseFacts {
-    /// Of a request that met a rule.
-    pub fn new(facts: &Facts<'_, '_, '_>) -> Self {
-        let cors = facts.rule.policy.cors.clone();
-        let allowed_origin = cors.as_ref().and_then(|cors| cors::allowed_origin(cors, facts.head));
-        // Only answers of our own ask for the body's form: it is looked up where the policy can answer at all.
-        Self { tls: facts.tls, body: BodyKind::wanted(facts.head), allowed_origin, cors }
-    }
-
-    /// Of a request that met none, or could not be read.
-    pub fn without_rule(tls: bool) -> Self {
-        Self { tls, ..Self::default() }
-    }
-}
-
-impl BodyKind {
-    fn wanted(head: &RequestHead<'_, '_>) -> Self {
-        let Some(accept) = head.field("accept") else { return Self::Text };
-        let contains = |word: &[u8]| accept.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
-        if contains(b"text/html") {
-            Self::Html
-        } else if contains(b"application/json") || contains(b"+json") {
-            Self::Json
-        } else {
-            Self::Text
-        }
-    }
-}
-
-/// Everything that shapes the head of a forwarded answer.
-pub struct ResponseTo<'r> {
-    pub facts: &'r ResponseFacts,
-    pub policy: &'r Policy,
-    pub settings: &'r Settings,
-    pub framing: Framing,
-    pub keep_alive: bool,
-    pub http10: bool,
-    /// The answer to an upgrade that was accepted.
-    pub upgrade: bool,
-}
-
-/// Everything that shapes an answer of our own.
-pub struct AnswerTo<'r> {
-    pub facts: &'r ResponseFacts,
-    pub settings: &'r Settings,
-    pub keep_alive: bool,
-    pub http10: bool,
-    pub head_only: bool,
-}
-
-/// What filters of one shard remember from request to request; every part is bounded.
-#[derive(Debug, Default)]
-pub struct FilterState {
-    pub(crate) limits: rate_limit::Limits,
-    pub(crate) passwords: auth::Remembered,
-}
-
-impl FilterState {
-    /// The request that held this slot has ended.
-    pub fn release(&mut self, slot: ConnectionSlot) {
-        self.limits.release(slot);
-    }
-
-    /// What a check that ran elsewhere has found.
-    pub fn remember_password(&mut self, check: &PasswordCheck, holds: bool, now_ms: u64) {
-        self.passwords.remember(check, holds, now_ms);
-    }
-}
+pub use response::AnswerTo;
+pub use response::BodyKind;
+pub use response::ResponseFacts;
+pub use response::ResponseTo;
+pub use state::FilterState;
+pub use verdict::Passage;
+pub use verdict::Verdict;
 
 /// Runs every filter of a request.
 pub fn on_request(facts: &Facts<'_, '_, '_>, state: &mut FilterState) -> Verdict {
     let policy = &facts.rule.policy;
-    if !facts.settings.block.is_empty() && crate::snapshot::rule::contains(&facts.settings.block, facts.client_address()) {
+    if !facts.settings.block.is_empty() && rule::contains(&facts.settings.block, facts.client_address()) {
         return Verdict::Answer(Answer::plain(403, "blocked"));
     }
     if let Some(answer) = redirect::early(facts) {
@@ -222,9 +57,9 @@ pub fn on_request(facts: &Facts<'_, '_, '_>, state: &mut FilterState) -> Verdict
     let mut drop_authorization = false;
     if policy.basic_auth.is_some() || !policy.allow.is_empty() || !policy.deny.is_empty() {
         match access::check(facts, state) {
-            access::Access::Granted { authenticated } => drop_authorization = authenticated,
-            access::Access::Refused(answer) => return Verdict::Answer(answer),
-            access::Access::Verify(check) => return Verdict::VerifyPassword(check),
+            Access::Granted { authenticated } => drop_authorization = authenticated,
+            Access::Refused(answer) => return Verdict::Answer(answer),
+            Access::Verify(check) => return Verdict::VerifyPassword(check),
         }
     }
     let mut connection_slot = None;
@@ -261,9 +96,14 @@ pub(crate) mod tests {
     use crate::http::h1::parse;
     use crate::http::head::HeadLimits;
     use crate::http::head::field_storage;
+    use crate::snapshot::cluster::ClusterId;
     use crate::snapshot::rule::FixedAnswer;
+    use crate::snapshot::rule::Host;
+    use crate::snapshot::rule::Policy;
+    use crate::snapshot::rule::Rule;
     use crate::snapshot::rule::RuleSource;
     use crate::snapshot::rule::TlsRedirect;
+    use crate::snapshot::settings::Settings;
 
     /// A rule to cluster 1 with this policy.
     pub(crate) fn rule(policy: Policy) -> Rule {

@@ -1,7 +1,7 @@
 //! Redirects: app-root, whole paths, and http to https.
 
-use crate::filter::Answer;
-use crate::filter::Facts;
+use crate::filter::answer::Answer;
+use crate::filter::facts::Facts;
 use crate::snapshot::rule::TlsRedirect;
 
 /// Redirects that come before every access rule, as nginx's `return` does.

@@ -225,11 +225,11 @@ mod tests {
     /// Everybody gets its share, and nobody twice in a row more than its weight asks.
     #[test]
     fn round_robin_is_fair_and_smooth() {
-        let cluster = cluster(&[1, 1, 1], Balance::RoundRobin);
-        let mut even = state(&cluster);
-        let order: Vec<_> = (0..6).map(|_| even.pick(&cluster, &Health::default(), 0, 0, &[])).collect();
+        let equal = cluster(&[1, 1, 1], Balance::RoundRobin);
+        let mut even = state(&equal);
+        let order: Vec<_> = (0..6).map(|_| even.pick(&equal, &Health::default(), 0, 0, &[])).collect();
         assert_eq!(order, [Some(0), Some(1), Some(2), Some(0), Some(1), Some(2)]);
-        let weighted = super::tests::cluster(&[5, 1, 1], Balance::RoundRobin);
+        let weighted = cluster(&[5, 1, 1], Balance::RoundRobin);
         let mut uneven = state(&weighted);
         let order: Vec<_> = (0..7).filter_map(|_| uneven.pick(&weighted, &Health::default(), 0, 0, &[])).collect();
         assert_eq!(order, [0, 0, 1, 0, 2, 0, 0]);

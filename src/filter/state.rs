@@ -1,0 +1,25 @@
+//! What filters of one shard remember from request to request.
+
+use crate::filter::auth::PasswordCheck;
+use crate::filter::auth::Remembered;
+use crate::filter::rate_limit::ConnectionSlot;
+use crate::filter::rate_limit::Limits;
+
+/// Counts and results, each with its bound.
+#[derive(Debug, Default)]
+pub struct FilterState {
+    pub(crate) limits: Limits,
+    pub(crate) passwords: Remembered,
+}
+
+impl FilterState {
+    /// The request that held this slot has ended.
+    pub fn release(&mut self, slot: ConnectionSlot) {
+        self.limits.release(slot);
+    }
+
+    /// What a check that ran elsewhere has found.
+    pub fn remember_password(&mut self, check: &PasswordCheck, holds: bool, now_ms: u64) {
+        self.passwords.remember(check, holds, now_ms);
+    }
+}
