@@ -14,10 +14,10 @@ use crate::http::fault::UpstreamFault;
 use crate::http::head::Framing;
 use crate::http::head::Version;
 use crate::net::slot::Out;
-use crate::shard::connection::Connection;
+use crate::shard::client::After;
+use crate::shard::client::Connection;
+use crate::shard::plan::Asker;
 use crate::shard::record::Record;
-use crate::shard::request::After;
-use crate::shard::request::Asker;
 use crate::shard::state::Shard;
 use crate::shard::world::World;
 

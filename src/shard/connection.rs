@@ -1,7 +1,6 @@
 //! The life of a downstream connection: PROXY header, TLS handshake, one request after the other, and a farewell.
 
 use std::io;
-use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::rc::Rc;
@@ -13,8 +12,10 @@ use crate::net::stream::Filled;
 use crate::net::stream::Stream;
 use crate::net::tls::Agreement;
 use crate::net::tls::Session;
+use crate::shard::client::After;
+use crate::shard::client::Connection;
+use crate::shard::client::InState;
 use crate::shard::request;
-use crate::shard::request::After;
 use crate::shard::state::Shard;
 use crate::snapshot::rule;
 use crate::snapshot::settings::Settings;
@@ -29,19 +30,6 @@ const HANDSHAKES_MAX: usize = 1024;
 const LINGER_MS_MAX: u64 = 30_000;
 /// Its longest silence meanwhile.
 const LINGER_IDLE_MS_MAX: u64 = 5000;
-
-/// A client's connection, ready for requests.
-pub(crate) struct Connection {
-    pub(crate) stream: Stream,
-    /// The client: the peer, or whom a trusted PROXY header names.
-    pub(crate) client: SocketAddr,
-    /// The other end of the socket.
-    pub(crate) peer: IpAddr,
-    pub(crate) listener: usize,
-    pub(crate) agreement: Option<Agreement>,
-    /// Requests begun on it.
-    pub(crate) requests: u32,
-}
 
 /// What counts a connection for as long as it lives.
 struct Counted {
@@ -189,28 +177,6 @@ impl HandshakeCount {
 impl Drop for HandshakeCount {
     fn drop(&mut self) {
         self.shard.handshakes.set(self.shard.handshakes.get() - 1);
-    }
-}
-
-/// A connection that is for now counted in another state than active.
-pub(crate) struct InState {
-    shard: Rc<Shard>,
-    listener: usize,
-    state: ConnectionState,
-}
-
-impl InState {
-    pub(crate) fn new(shard: &Rc<Shard>, listener: usize, state: ConnectionState) -> Self {
-        shard.metrics.connection(listener, ConnectionState::Active, -1);
-        shard.metrics.connection(listener, state, 1);
-        Self { shard: shard.clone(), listener, state }
-    }
-}
-
-impl Drop for InState {
-    fn drop(&mut self) {
-        self.shard.metrics.connection(self.listener, self.state, -1);
-        self.shard.metrics.connection(self.listener, ConnectionState::Active, 1);
     }
 }
 

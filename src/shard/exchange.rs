@@ -23,15 +23,15 @@ use crate::net::slot::Out;
 use crate::net::stream::Filled;
 use crate::shard::answer;
 use crate::shard::answer::Asked;
-use crate::shard::connection::Connection;
-use crate::shard::connection::InState;
-use crate::shard::lease;
+use crate::shard::client::After;
+use crate::shard::client::Connection;
+use crate::shard::client::InState;
+use crate::shard::dial;
 use crate::shard::lease::Lease;
+use crate::shard::plan::Plan;
 use crate::shard::record::Record;
 use crate::shard::relay;
 use crate::shard::relay::Upload;
-use crate::shard::request::After;
-use crate::shard::request::Plan;
 use crate::shard::state::Shard;
 use crate::shard::tunnel;
 use crate::shard::world::World;
@@ -210,7 +210,7 @@ impl Exchange<'_> {
             }
             self.record.upstream = Some(address);
             let connect = self.rule.policy.timeouts.connect;
-            let leased = lease::lease(self.shard, &pool, cluster, &self.snapshot.settings, endpoint, connect, fresh_only).await;
+            let leased = dial::lease(self.shard, &pool, cluster, &self.snapshot.settings, endpoint, connect, fresh_only).await;
             let lease = match leased {
                 Ok(lease) => lease,
                 Err(fault) => {

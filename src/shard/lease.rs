@@ -1,20 +1,14 @@
-//! Upstream connections: borrowed from the pool of a cluster or opened, and given back unless spoiled.
+//! Upstream connections of a cluster: borrowed, counted, and given back unless spoiled.
 
 use std::cell::Cell;
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::http::fault::UpstreamFault;
-use crate::net::socket::Socket;
 use crate::net::stream::Stream;
-use crate::net::tls::Session;
-use crate::shard::state::Shard;
 use crate::snapshot::cluster::Cluster;
 use crate::snapshot::cluster::Health;
-use crate::snapshot::cluster::Protocol;
 use crate::snapshot::settings::Settings;
 use crate::upstream::balance::ClusterState;
 use crate::upstream::balance::Failure;
@@ -81,6 +75,27 @@ impl ClusterPool {
         self.balance.borrow_mut().failed(address, failure, now_us);
     }
 
+    /// An idle connection to `address` that is as it was left; none where the pool wants a fresh one.
+    pub(crate) fn borrow(self: &Rc<Self>, cluster: &Cluster, settings: &Settings, address: SocketAddr, now_us: u64) -> Option<Lease> {
+        if pool::wants_fresh(self.open.get(), cluster.pods, cluster.opaque_endpoints) {
+            return None;
+        }
+        let rules = PoolRules::new(cluster, settings);
+        loop {
+            let idle = self.idle.borrow_mut().take(address, now_us / 1000, &rules)?;
+            let Kept { stream, open } = idle.connection;
+            if stream.is_quiet() {
+                let request = InFlight::start(self, address, now_us);
+                return Some(Lease { stream, address, reused: true, connect_us: None, request, open, wear: idle.wear });
+            }
+        }
+    }
+
+    /// Counts a connection that is about to be opened, and the request that waits for it.
+    pub(crate) fn open(self: &Rc<Self>, address: SocketAddr, now_us: u64) -> Opening {
+        Opening { open: Open::count(&self.open), request: InFlight::start(self, address, now_us) }
+    }
+
     /// Closes what has been idle or alive for too long, and what its endpoint has closed.
     pub(crate) fn sweep(&self, cluster: &Arc<Cluster>, settings: &Settings, now_ms: u64) {
         self.reconcile(cluster);
@@ -99,6 +114,21 @@ pub(crate) struct Lease {
     request: InFlight,
     open: Open,
     wear: Wear,
+}
+
+/// A connection on its way. Dropped, it was never there.
+pub(crate) struct Opening {
+    open: Open,
+    request: InFlight,
+}
+
+impl Opening {
+    /// It stands.
+    pub(crate) fn lease(self, stream: Stream, now_us: u64) -> Lease {
+        let Self { open, request } = self;
+        let connect_us = Some(now_us - request.started_us);
+        Lease { stream, address: request.address, reused: false, connect_us, wear: Wear::new(request.started_us / 1000), request, open }
+    }
 }
 
 /// One request at one endpoint, as the balance counts it; dropped without an outcome it is abandoned.
@@ -120,64 +150,6 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         if !self.ended {
             self.pool.balance.borrow_mut().abandoned(self.address);
-        }
-    }
-}
-
-/// Borrows a connection to this endpoint of the cluster, or opens one within `connect_timeout`.
-///
-/// `fresh_only`: a kept connection has failed this request already.
-///
-/// # Errors
-/// `ConnectFailed`, `TlsFailed`: no byte of the request was sent.
-pub(crate) async fn lease(
-    shard: &Rc<Shard>,
-    pool: &Rc<ClusterPool>,
-    cluster: &Arc<Cluster>,
-    settings: &Settings,
-    endpoint: usize,
-    connect_timeout: Duration,
-    fresh_only: bool,
-) -> Result<Lease, UpstreamFault> {
-    let address = cluster.endpoints[endpoint].address;
-    let now_ms = shard.ring.now_ms();
-    let started_us = shard.ring.now_us();
-    if !fresh_only
-        && !pool::wants_fresh(pool.open.get(), cluster.pods, cluster.opaque_endpoints)
-        && let Some(lease) = borrow(shard, pool, cluster, settings, address)
-    {
-        return Ok(lease);
-    }
-    let open = Open::count(&pool.open);
-    let request = InFlight::start(pool, address, started_us);
-    let connecting = Socket::connect(&shard.ring, address, connect_timeout.as_millis() as u64);
-    let socket = connecting.await.map_err(|error| {
-        tracing::debug!(%address, %error, "connecting to an endpoint failed");
-        UpstreamFault::ConnectFailed
-    })?;
-    shard.metrics.upstream_connection_opened();
-    let mut stream = Stream::plain(socket);
-    if cluster.protocol == Protocol::Https {
-        let session = Session::client(shard.client_tls.clone(), address.ip()).map_err(|_| UpstreamFault::TlsFailed)?;
-        stream.socket().set_deadline(connect_timeout.as_millis() as u64);
-        stream.start_tls(session).map_err(|_| UpstreamFault::TlsFailed)?;
-        stream.handshake().await.map_err(|_| UpstreamFault::TlsFailed)?;
-        stream.socket().clear_deadline();
-    }
-    let connect_us = Some(shard.ring.now_us() - started_us);
-    Ok(Lease { stream, address, reused: false, connect_us, request, open, wear: Wear::new(now_ms) })
-}
-
-/// An idle connection to `address` that is as it was left.
-fn borrow(shard: &Shard, pool: &Rc<ClusterPool>, cluster: &Cluster, settings: &Settings, address: SocketAddr) -> Option<Lease> {
-    let rules = PoolRules::new(cluster, settings);
-    let now_ms = shard.ring.now_ms();
-    loop {
-        let idle = pool.idle.borrow_mut().take(address, now_ms, &rules)?;
-        let Kept { stream, open } = idle.connection;
-        if stream.is_quiet() {
-            let request = InFlight::start(pool, address, shard.ring.now_us());
-            return Some(Lease { stream, address, reused: true, connect_us: None, request, open, wear: idle.wear });
         }
     }
 }

@@ -5,13 +5,17 @@
 //! the order to drain. A request is told in [`request`], an exchange with an endpoint in [`exchange`].
 
 pub mod answer;
+pub mod client;
 pub mod connection;
+pub mod dial;
 pub mod drain;
 pub mod exchange;
 pub mod launch;
 pub mod lease;
 pub mod listen;
+pub mod loads;
 pub mod password;
+pub mod plan;
 pub mod record;
 pub mod relay;
 pub mod request;

@@ -11,7 +11,6 @@ use std::task::Waker;
 use crate::filter::PasswordCheck;
 use crate::net::Remote;
 use crate::net::executor;
-use crate::shard::state::Shard;
 use crate::snapshot::channel;
 use crate::snapshot::channel::Mailbox;
 use crate::snapshot::channel::Postbox;
@@ -29,8 +28,8 @@ struct Job {
 /// What the thread found.
 pub(crate) struct Answer {
     number: u64,
-    check: PasswordCheck,
-    holds: bool,
+    pub(crate) check: PasswordCheck,
+    pub(crate) holds: bool,
 }
 
 /// The way to the checking thread, shared by all shards.
@@ -70,45 +69,40 @@ impl Waiting {
         let (postbox, mailbox) = channel::mailbox(CHECKS_MAX, Arc::new(move || remote.wake()));
         Self { next: Cell::new(0), postbox, mailbox, waiting: RefCell::new(HashMap::new()) }
     }
-}
 
-/// Has `check` run elsewhere and remembers its result in the filters; false where too many checks wait already.
-pub(crate) async fn verify(shard: &Shard, check: PasswordCheck) -> bool {
-    let waiting = &shard.passwords;
-    let number = waiting.next.get();
-    waiting.next.set(number + 1);
-    let job = Job { number, check, answers: waiting.postbox.clone() };
-    if shard.neighbours.passwords.0.try_send(job).is_err() {
-        return false;
-    }
-    waiting.waiting.borrow_mut().insert(number, State::Asked(None));
-    let answer = std::future::poll_fn(|context| {
-        let mut waiting = waiting.waiting.borrow_mut();
-        match waiting.get_mut(&number) {
-            Some(State::Asked(waker)) => {
-                *waker = Some(context.waker().clone());
-                Poll::Pending
+    /// Has `check` run by `checker` and waits for what it finds; `None` where too many checks wait already.
+    pub(crate) async fn run(&self, checker: &Checker, check: PasswordCheck) -> Option<Answer> {
+        let number = self.next.get();
+        self.next.set(number + 1);
+        let job = Job { number, check, answers: self.postbox.clone() };
+        checker.0.try_send(job).ok()?;
+        self.waiting.borrow_mut().insert(number, State::Asked(None));
+        let answer = std::future::poll_fn(|context| {
+            let mut waiting = self.waiting.borrow_mut();
+            match waiting.get_mut(&number) {
+                Some(State::Asked(waker)) => {
+                    *waker = Some(context.waker().clone());
+                    Poll::Pending
+                }
+                Some(State::Answered(_)) => match waiting.remove(&number) {
+                    Some(State::Answered(answer)) => Poll::Ready(answer),
+                    _ => Poll::Pending,
+                },
+                None => Poll::Pending,
             }
-            Some(State::Answered(_)) => match waiting.remove(&number) {
-                Some(State::Answered(answer)) => Poll::Ready(answer),
-                _ => Poll::Pending,
-            },
-            None => Poll::Pending,
-        }
-    })
-    .await;
-    shard.filters.borrow_mut().remember_password(&answer.check, answer.holds, shard.ring.now_ms());
-    true
-}
+        });
+        Some(answer.await)
+    }
 
-/// Hands answers to the requests that wait for them.
-pub(crate) fn take_answers(shard: &Shard) {
-    while let Some(answer) = shard.passwords.mailbox.try_take() {
-        if let Some(state) = shard.passwords.waiting.borrow_mut().get_mut(&answer.number)
-            && let State::Asked(waker) = std::mem::replace(state, State::Answered(answer))
-            && let Some(waker) = waker
-        {
-            waker.wake();
+    /// Hands answers to the requests that wait for them.
+    pub(crate) fn take_answers(&self) {
+        while let Some(answer) = self.mailbox.try_take() {
+            if let Some(state) = self.waiting.borrow_mut().get_mut(&answer.number)
+                && let State::Asked(waker) = std::mem::replace(state, State::Answered(answer))
+                && let Some(waker) = waker
+            {
+                waker.wake();
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::http::head::RequestHead;
 use crate::http::head::Version;
-use crate::shard::connection::Connection;
+use crate::shard::client::Connection;
 use crate::shard::state::Shard;
 use crate::shard::world::World;
 use crate::snapshot::rule::RuleId;

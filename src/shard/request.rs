@@ -6,6 +6,7 @@ use std::rc::Rc;
 use crate::filter;
 use crate::filter::Answer;
 use crate::filter::Facts;
+use crate::filter::Passage;
 use crate::filter::PasswordCheck;
 use crate::filter::ResponseFacts;
 use crate::filter::Verdict;
@@ -14,55 +15,24 @@ use crate::http::fault::Fault;
 use crate::http::h1::parse;
 use crate::http::head::Framing;
 use crate::http::head::RequestHead;
-use crate::http::head::Version;
 use crate::http::head::field_storage;
 use crate::net::stream::Filled;
 use crate::route::Lookup;
 use crate::shard::answer;
-use crate::shard::connection::Connection;
-use crate::shard::connection::InState;
+use crate::shard::client::After;
+use crate::shard::client::Connection;
+use crate::shard::client::InState;
 use crate::shard::exchange;
-use crate::shard::password;
+use crate::shard::plan::Asker;
+use crate::shard::plan::Plan;
 use crate::shard::record::Record;
 use crate::shard::state::Shard;
 use crate::shard::world::World;
 use crate::snapshot::Snapshot;
-use crate::snapshot::cluster::ClusterId;
-use crate::snapshot::rule::Action;
 use crate::snapshot::rule::Host;
 use crate::snapshot::rule::RuleId;
 use crate::snapshot::settings::Settings;
 use crate::telemetry::metrics::ConnectionState;
-
-/// What becomes of the connection after a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum After {
-    KeepAlive,
-    Close,
-    /// Answered with part of the request unread: the client gets time to read the answer.
-    Linger,
-    /// The client must not take what it got for complete.
-    Reset,
-}
-
-/// A request that goes to an endpoint: everything that outlives the bytes it was read from.
-pub(crate) struct Plan {
-    /// The head for the upstream, complete.
-    pub(crate) head: Vec<u8>,
-    /// Bytes of the client's head.
-    pub(crate) head_bytes: usize,
-    pub(crate) framing: Framing,
-    pub(crate) rule: RuleId,
-    pub(crate) cluster: ClusterId,
-    pub(crate) version: Version,
-    pub(crate) keep_alive: bool,
-    pub(crate) is_head: bool,
-    pub(crate) idempotent: bool,
-    pub(crate) expects_continue: bool,
-    pub(crate) upgrades: bool,
-    pub(crate) facts: ResponseFacts,
-    pub(crate) connection_slot: Option<filter::ConnectionSlot>,
-}
 
 /// What the bytes at hand amount to.
 enum Step {
@@ -75,16 +45,6 @@ enum Step {
     },
     Verify(PasswordCheck),
     Forward(Box<Plan>),
-}
-
-/// What an answer of our own must know about the request.
-pub(crate) struct Asker {
-    pub(crate) head_bytes: usize,
-    pub(crate) framing: Framing,
-    pub(crate) keep_alive: bool,
-    pub(crate) is_head: bool,
-    pub(crate) version: Version,
-    pub(crate) facts: Option<ResponseFacts>,
 }
 
 /// Serves the next request of a connection.
@@ -111,7 +71,7 @@ pub(crate) async fn serve(shard: &Rc<Shard>, connection: &mut Connection) -> Aft
             }
             Step::Verify(check) => {
                 // Once is enough: the filters remember the result.
-                if verified || !password::verify(shard, check).await {
+                if verified || !shard.verify_password(check).await {
                     record.flag("password_check_overloaded");
                     return answer::fault(shard, connection, &world, answer::OVERLOADED, record);
                 }
@@ -205,28 +165,23 @@ fn examine(shard: &Shard, world: &World, connection: &Connection, record: &mut R
         Verdict::Answer(answer) => return Step::Answer { answer, to: asker(Some(ResponseFacts::new(&facts))) },
         Verdict::VerifyPassword(check) => return Step::Verify(check),
     };
-    if let Action::Answer(fixed) = &rule.action {
-        return Step::Answer { answer: Answer::plain(fixed.status, fixed.reason), to: asker(Some(ResponseFacts::new(&facts))) };
-    }
     if let (Framing::Length(length), Some(most)) = (head.framing, rule.policy.body_bytes_max)
         && length > most
     {
         return Step::Fault(DownstreamFault::BodyTooLarge);
     }
-    let mut upstream_head = shard.ring.spare();
-    filter::headers::write_upstream_head(
-        &mut upstream_head,
-        &facts,
-        &passage,
-        request_id.as_bytes(),
-        head.framing,
-        head.upgrades_to_websocket,
-    );
-    Step::Forward(Box::new(Plan {
-        head: upstream_head,
+    Step::Forward(Box::new(plan(&facts, passage, rule_id, request_id.as_bytes(), keep_alive, shard.ring.spare())))
+}
+
+/// Writes the head for the upstream into `out`, and keeps what the exchange will ask.
+fn plan(facts: &Facts<'_, '_, '_>, passage: Passage, rule: RuleId, request_id: &[u8], keep_alive: bool, mut out: Vec<u8>) -> Plan {
+    let head = facts.head;
+    filter::headers::write_upstream_head(&mut out, facts, &passage, request_id, head.framing, head.upgrades_to_websocket);
+    Plan {
+        head: out,
         head_bytes: head.bytes,
         framing: head.framing,
-        rule: rule_id,
+        rule,
         cluster: passage.cluster,
         version: head.version,
         keep_alive,
@@ -234,9 +189,9 @@ fn examine(shard: &Shard, world: &World, connection: &Connection, record: &mut R
         idempotent: matches!(head.method, b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE"),
         expects_continue: head.expects_continue,
         upgrades: head.upgrades_to_websocket,
-        facts: ResponseFacts::new(&facts),
+        facts: ResponseFacts::new(facts),
         connection_slot: passage.connection_slot,
-    }))
+    }
 }
 
 /// The host and the rule of a request; `None` where nobody serves it.

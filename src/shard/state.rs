@@ -10,6 +10,7 @@ use std::time::Duration;
 use std::time::SystemTime;
 
 use crate::filter::FilterState;
+use crate::filter::PasswordCheck;
 use crate::net::ring::Ring;
 use crate::net::tls;
 use crate::net::tls::ClientTls;
@@ -17,8 +18,8 @@ use crate::net::tls::Crypto;
 use crate::shard::Config;
 use crate::shard::Parts;
 use crate::shard::lease::ClusterPool;
-use crate::shard::listen::Handover;
-use crate::shard::listen::Loads;
+use crate::shard::loads::Handover;
+use crate::shard::loads::Loads;
 use crate::shard::password;
 use crate::shard::world::World;
 use crate::snapshot::channel::Mailbox;
@@ -163,6 +164,13 @@ impl Shard {
                 None => *place = None,
             }
         }
+    }
+
+    /// Has a slow check run elsewhere, for the filters to remember; false where too many wait already.
+    pub(crate) async fn verify_password(&self, check: PasswordCheck) -> bool {
+        let Some(answer) = self.passwords.run(&self.neighbours.passwords, check).await else { return false };
+        self.filters.borrow_mut().remember_password(&answer.check, answer.holds, self.ring.now_ms());
+        true
     }
 
     /// The next pseudo-random number (xorshift64*): for choices, never for secrets.

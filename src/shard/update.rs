@@ -9,7 +9,6 @@ use std::time::Duration;
 use crate::net::tls;
 use crate::shard::drain;
 use crate::shard::listen;
-use crate::shard::password;
 use crate::shard::state::Shard;
 use crate::shard::world::World;
 use crate::snapshot::Snapshot;
@@ -49,7 +48,7 @@ fn take_news(shard: &Rc<Shard>) {
     if shard.has_world() {
         listen::take_handovers(shard);
     }
-    password::take_answers(shard);
+    shard.passwords.take_answers();
 }
 
 /// Puts a snapshot into service: between two requests, without touching a connection.
