@@ -1,1 +1,3 @@
+//! The bench of Corelane: to be written.
+
 fn main() {}
