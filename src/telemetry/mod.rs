@@ -3,3 +3,4 @@
 pub mod access_log;
 pub mod board;
 pub mod metrics;
+pub mod program_log;
