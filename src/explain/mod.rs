@@ -5,6 +5,13 @@ use std::net::IpAddr;
 
 use crate::snapshot::overview::Overview;
 
+/// How an answer is printed: for people or for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    Text,
+    Json,
+}
+
 /// The request to explain.
 #[derive(Clone, Debug)]
 pub struct Question {

@@ -53,6 +53,18 @@ pub struct Config {
     pub connections_max: usize,
 }
 
+/// Which CPUs get a shard; boot turns it into [`Config::cpus`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Placement {
+    /// Every CPU this process may use but one, which is left to control and admin; all where there are fewer than three.
+    #[default]
+    Spare,
+    /// This many shards.
+    Count(usize),
+    /// One shard on each of these CPUs.
+    Cpus(Vec<usize>),
+}
+
 /// An address and port to accept on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerConfig {
