@@ -1,0 +1,269 @@
+//! The house while it stands: built from the ground up, lived in until a signal, drained in the order that loses no request.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::sync::mpsc::Receiver;
+use std::sync::mpsc::RecvTimeoutError;
+use std::sync::mpsc::Sender;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use std::time::Instant;
+
+use signal_hook::consts::SIGHUP;
+use signal_hook::consts::SIGINT;
+use signal_hook::consts::SIGTERM;
+use signal_hook::iterator::Signals;
+use tokio::sync::oneshot;
+
+use crate::admin;
+use crate::admin::Windows;
+use crate::boot::Config;
+use crate::boot::Failure;
+use crate::boot::placement::Cores;
+use crate::boot::thread;
+use crate::control;
+use crate::control::Bell;
+use crate::control::StartError;
+use crate::control::Wiring;
+use crate::http::head::HeadLimits;
+use crate::net::Remote;
+use crate::shard;
+use crate::shard::Parts;
+use crate::shard::Shards;
+use crate::snapshot::channel;
+use crate::snapshot::channel::Publisher;
+use crate::snapshot::overview::Overview;
+use crate::telemetry::access_log;
+use crate::telemetry::board::Board;
+use crate::telemetry::metrics::Registry;
+
+/// What the main thread waits for.
+enum Event {
+    /// SIGTERM or SIGINT.
+    Stop,
+    ControlEnded(Result<(), StartError>),
+    /// Every shard has ended.
+    Drained,
+}
+
+/// Everything that runs.
+pub(crate) struct House {
+    shards: Shards,
+    draining: Arc<AtomicBool>,
+    pre_stop_delay: Duration,
+    events: Receiver<Event>,
+    sender: Sender<Event>,
+    /// Dropped to stop control and admin, in this order.
+    stop_control: oneshot::Sender<()>,
+    stop_admin: oneshot::Sender<()>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Builds the house in order: signals, admin, shards, then control, which lets it serve.
+///
+/// # Errors
+/// Whatever is not to be had; the process ends, so nothing is taken down.
+pub(crate) fn build(config: Config, cores: Cores, open_files: u64) -> Result<House, Failure> {
+    let (sender, events) = mpsc::channel();
+    watch_signals(sender.clone())?;
+    let admin = admin::bind(&config.admin).map_err(|error| Failure::of_io(&format!("admin {}", config.admin.address), &error))?;
+    let admin_address = admin.address();
+    let names: Vec<String> = config.listeners.iter().map(|listener| listener.name.clone()).collect();
+    let registry = Arc::new(Registry::new(cores.shards.len(), &names));
+    let board = Arc::new(Board::<Overview>::default());
+    let bell = Bell::default();
+    let (log_writer, logs) = access_log::open(&config.access_log, config.access_log_format, cores.shards.len())
+        .map_err(|error| Failure::of_io(&format!("access log {:?}", config.access_log), &error))?;
+    let mut threads = Vec::new();
+    if let Some(writer) = log_writer {
+        threads.push(thread::spawn("access-log", move || writer.run())?);
+    }
+    let (publishers, parts) = wire(&registry, &bell, logs)?;
+    let shard_config = shard::Config {
+        listeners: config.listeners,
+        cpus: cores.shards,
+        limits: HeadLimits::default(),
+        drain_timeout: config.drain_timeout,
+        pre_stop_delay: config.pre_stop_delay,
+        connections_max: connections_max(open_files),
+    };
+    let listens: Vec<(bool, SocketAddr)> = shard_config.listeners.iter().map(|listener| (listener.tls, listener.address)).collect();
+    let shards = shard::launch(shard_config, parts)?;
+    let draining = Arc::new(AtomicBool::new(false));
+    let (stop_admin, admin_stops) = oneshot::channel();
+    let windows = Windows {
+        board: board.clone(),
+        registry: registry.clone(),
+        draining: draining.clone(),
+        started: now(),
+        listeners: shards.addresses().to_vec(),
+    };
+    threads.push(thread::spawn("admin", move || admin.run(windows, admin_stops))?);
+    let (stop_control, stop) = oneshot::channel();
+    let line = ReadyLine { bound: bound(&listens, shards.addresses()), admin: admin_address };
+    let on_ready = Box::new(move |overview: &Overview| line.print(overview));
+    let wiring = Wiring { publishers, bell, registry, board, on_ready, stop };
+    let ended = sender.clone();
+    let control_config = config.control;
+    threads.push(thread::spawn("control", move || {
+        // The receiver is gone only when the process ends.
+        let _ending = ended.send(Event::ControlEnded(control::run(control_config, wiring)));
+    })?);
+    Ok(House { shards, draining, pre_stop_delay: config.pre_stop_delay, events, sender, stop_control, stop_admin, threads })
+}
+
+impl House {
+    /// Waits for a signal, then drains: readiness says no while new connections are still taken, then the shards finish what they
+    /// have, then control, admin and the log end.
+    ///
+    /// # Errors
+    /// Control could not start, or a second signal cut the drain short.
+    pub(crate) fn live(self) -> Result<(), Failure> {
+        self.until_stopped()?;
+        tracing::info!(delay_s = self.pre_stop_delay.as_secs(), "stopping: readiness says no, connections are still accepted");
+        self.draining.store(true, Ordering::SeqCst);
+        match self.events.recv_timeout(self.pre_stop_delay) {
+            Ok(Event::Stop) => return Err(stopped_at_once()),
+            // Shards need no control to drain, and what they serve stays as it is.
+            Ok(Event::ControlEnded(_) | Event::Drained) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+        }
+        tracing::info!("draining: requests in flight are finished");
+        self.shards.drain();
+        let (shards, drained) = (self.shards, self.sender);
+        thread::spawn("drain", move || {
+            shards.wait();
+            let _ending = drained.send(Event::Drained);
+        })?;
+        loop {
+            match self.events.recv() {
+                Ok(Event::Stop) => return Err(stopped_at_once()),
+                Ok(Event::ControlEnded(_)) => {}
+                Ok(Event::Drained) | Err(_) => break,
+            }
+        }
+        drop(self.stop_control);
+        drop(self.stop_admin);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread ended by a panic");
+            }
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    fn until_stopped(&self) -> Result<(), Failure> {
+        match self.events.recv() {
+            Ok(Event::ControlEnded(Err(error))) => Err(error.into()),
+            Ok(Event::ControlEnded(Ok(()))) => Err(Failure::general("the control thread has ended".to_owned())),
+            Ok(Event::Stop | Event::Drained) | Err(_) => Ok(()),
+        }
+    }
+}
+
+fn stopped_at_once() -> Failure {
+    Failure::general("stopped at once by a second signal: requests in flight were cut".to_owned())
+}
+
+/// SIGTERM and SIGINT become events. SIGHUP is taken and ignored: changes need no signal, and a closed terminal is no reason to
+/// stop serving. SIGPIPE is ignored by the runtime already.
+fn watch_signals(events: Sender<Event>) -> Result<(), Failure> {
+    let mut signals =
+        Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|error| Failure::general(format!("cannot watch signals: {error}")))?;
+    thread::spawn("signals", move || {
+        for signal in signals.forever() {
+            if signal != SIGHUP && events.send(Event::Stop).is_err() {
+                break;
+            }
+        }
+    })?;
+    Ok(())
+}
+
+/// The lanes between control and the shards, and what each shard is given.
+fn wire(registry: &Registry, bell: &Bell, logs: Vec<access_log::AccessLog>) -> Result<(Vec<Publisher>, Vec<Parts>), Failure> {
+    let mut publishers = Vec::new();
+    let mut parts = Vec::new();
+    for (index, access_log) in logs.into_iter().enumerate() {
+        let remote = Remote::new().map_err(|error| Failure::general(format!("cannot make the bell of a shard: {error}")))?;
+        let ring = remote.clone();
+        let (publisher, subscriber) = channel::lane(Box::new(move || ring.wake()), bell.waker());
+        publishers.push(publisher);
+        parts.push(Parts { subscriber, remote, metrics: registry.shard(index).clone(), access_log });
+    }
+    Ok((publishers, parts))
+}
+
+/// A proxied request holds two descriptors; the rest is for listeners, logs, the cluster's API and errors.
+fn connections_max(open_files: u64) -> usize {
+    usize::try_from(open_files.saturating_mul(45) / 100).unwrap_or(usize::MAX).max(1)
+}
+
+/// Each listener's kind with the address it has really got.
+fn bound(configured: &[(bool, SocketAddr)], addresses: &[(String, SocketAddr)]) -> Vec<(bool, SocketAddr)> {
+    configured.iter().zip(addresses).map(|((tls, _), (_, address))| (*tls, *address)).collect()
+}
+
+/// What is said on stderr, once, when every listener is bound and the first full set of objects is served.
+struct ReadyLine {
+    bound: Vec<(bool, SocketAddr)>,
+    admin: SocketAddr,
+}
+
+impl ReadyLine {
+    fn print(&self, overview: &Overview) {
+        // A closed stderr keeps nobody from serving.
+        let _closed = std::io::Write::write_all(&mut std::io::stderr().lock(), format!("{}\n", self.text(overview)).as_bytes());
+    }
+
+    fn text(&self, overview: &Overview) -> String {
+        let list = |tls: bool| {
+            let addresses: Vec<String> = self.bound.iter().filter(|bound| bound.0 == tls).map(|(_, address)| address.to_string()).collect();
+            addresses.join(",")
+        };
+        let (routes, upstreams) = overview.snapshot.as_ref().map_or((0, 0), |snapshot| {
+            let routes = snapshot.routes.hosts().map(|(_, _, paths)| paths.len()).sum();
+            (routes, snapshot.clusters.iter().flatten().count())
+        });
+        let shards = overview.served.len();
+        let (http, https, admin) = (list(false), list(true), self.admin);
+        format!("ready shards={shards} http={http} https={https} admin={admin} routes={routes} upstreams={upstreams}")
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "when the process began, for its age")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The ready line is what scripts wait for: its words, their order, and real addresses.
+    #[test]
+    fn the_ready_line_keeps_its_words() {
+        let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
+        let line = ReadyLine {
+            bound: vec![(false, address("127.0.0.1:81")), (true, address("[::]:443")), (false, address("[::]:80"))],
+            admin: address("127.0.0.1:9900"),
+        };
+        let overview = Overview { served: vec![1, 1], ..Overview::default() };
+        assert_eq!(
+            line.text(&overview),
+            "ready shards=2 http=127.0.0.1:81,[::]:80 https=[::]:443 admin=127.0.0.1:9900 routes=0 upstreams=0"
+        );
+    }
+
+    /// A proxied request needs two descriptors, and some are left for everything else.
+    #[test]
+    fn connections_leave_descriptors_to_others() {
+        for (open_files, want) in [(0, 1), (1024, 460), (20_000, 9000)] {
+            assert_eq!(connections_max(open_files), want, "{open_files}");
+        }
+        assert!(connections_max(u64::MAX) > 1 << 40, "no limit is no limit");
+    }
+}
