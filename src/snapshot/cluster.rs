@@ -28,6 +28,9 @@ pub struct Cluster {
     pub balance: Balance,
     pub protocol: Protocol,
     pub health_check: Option<HealthCheck>,
+    /// `healthCheckNodePort` of the Service: a GET there answers 200 on every node that has a ready endpoint of its own, and kube-proxy
+    /// drops what reaches any other node.
+    pub health_node_port: Option<u16>,
 }
 
 /// One address and port a cluster may dial.
@@ -41,7 +44,7 @@ pub struct Endpoint {
 }
 
 /// How an endpoint is chosen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Balance {
     #[default]
     RoundRobin,
@@ -50,7 +53,7 @@ pub enum Balance {
 }
 
 /// What is spoken to the endpoints.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Protocol {
     #[default]
     Http,

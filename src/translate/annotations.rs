@@ -10,8 +10,8 @@ use crate::snapshot::finding::Finding;
 use crate::snapshot::finding::ObjectKey;
 use crate::snapshot::rule::CanaryValue;
 use crate::snapshot::rule::Policy;
-use crate::translate::Options;
 use crate::translate::config_map::Globals;
+use crate::translate::options::Options;
 use crate::translate::resources::Resources;
 
 /// What the annotations of one Ingress ask for.

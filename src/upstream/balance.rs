@@ -213,6 +213,7 @@ mod tests {
             balance,
             protocol: Protocol::Http,
             health_check: None,
+            health_node_port: None,
         }
     }
 
