@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
 
+use crate::http::fault::DownstreamFault;
+
 /// The most fields a message may have.
 pub const FIELDS_MAX: usize = 100;
 
@@ -70,6 +72,8 @@ pub struct RequestHead<'h, 'b> {
     pub framing: Framing,
     /// Whether the client lets the connection live after this exchange.
     pub keep_alive: bool,
+    /// Why it is refused although it keeps every rule: TRACE (405), or an expectation that nobody can meet (417).
+    pub refusal: Option<DownstreamFault>,
     /// `Expect: 100-continue` from an HTTP/1.1 client with content.
     pub expects_continue: bool,
     /// `Connection: upgrade` with `Upgrade: websocket` on HTTP/1.1, and GET without content.

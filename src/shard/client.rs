@@ -9,6 +9,9 @@ use crate::net::tls::Agreement;
 use crate::shard::state::Shard;
 use crate::telemetry::metrics::ConnectionState;
 
+/// How long a client may refuse to take bytes, in milliseconds.
+pub(crate) const WRITE_IDLE_MS_MAX: u64 = 60_000;
+
 /// A client's connection, ready for requests.
 pub(crate) struct Connection {
     pub(crate) stream: Stream,

@@ -26,6 +26,7 @@ use crate::shard::answer::Asked;
 use crate::shard::client::After;
 use crate::shard::client::Connection;
 use crate::shard::client::InState;
+use crate::shard::client::WRITE_IDLE_MS_MAX;
 use crate::shard::dial;
 use crate::shard::lease::Lease;
 use crate::shard::plan::Plan;
@@ -44,8 +45,6 @@ use crate::upstream::balance::Failure;
 
 /// Interim answers that one request may get.
 const INTERIM_MAX: u32 = 16;
-/// How long a client may refuse to take bytes, in milliseconds.
-const WRITE_IDLE_MS_MAX: u64 = 60_000;
 /// An endpoint that takes no content is given this much longer than a client that sends none, in milliseconds: whose fault it
 /// is shows in who is silent first.
 const SEND_SLACK_MS: u64 = 5000;
@@ -200,8 +199,8 @@ impl Exchange<'_> {
                 || (!retry.timeout.is_zero() && u128::from(now_us - started_us) >= retry.timeout.as_micros());
             let random = self.shard.random();
             let Some(endpoint) = pool.pick(cluster, &self.snapshot.health, now_us, random, &excluded) else {
-                let fault = if excluded.is_empty() { UpstreamFault::NoEndpoint } else { UpstreamFault::ConnectFailed };
-                return Err(before_answer(fault, Sent::Nothing));
+                // Everybody was asked: the last failure is the answer.
+                return Err(failed_before.unwrap_or_else(|| before_answer(UpstreamFault::NoEndpoint, Sent::Nothing)));
             };
             let address = cluster.endpoints[endpoint].address;
             if !excluded.is_empty() && !self.retries.grant(pool.is_suspect(endpoint, now_us)) {

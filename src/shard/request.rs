@@ -22,6 +22,7 @@ use crate::shard::answer;
 use crate::shard::client::After;
 use crate::shard::client::Connection;
 use crate::shard::client::InState;
+use crate::shard::client::WRITE_IDLE_MS_MAX;
 use crate::shard::exchange;
 use crate::shard::plan::Asker;
 use crate::shard::plan::Plan;
@@ -33,6 +34,9 @@ use crate::snapshot::rule::Host;
 use crate::snapshot::rule::RuleId;
 use crate::snapshot::settings::Settings;
 use crate::telemetry::metrics::ConnectionState;
+
+/// Answers to requests in a row that may wait to leave together.
+const ANSWERS_AHEAD_MAX: u32 = 64;
 
 /// What the bytes at hand amount to.
 enum Step {
@@ -49,11 +53,10 @@ enum Step {
 
 /// Serves the next request of a connection.
 pub(crate) async fn serve(shard: &Rc<Shard>, connection: &mut Connection) -> After {
-    if connection.stream.data().is_empty() {
-        match wait_for_request(shard, connection).await {
-            Some(()) => {}
-            None => return After::Close,
-        }
+    let begun =
+        if connection.stream.data().is_empty() { wait_for_request(shard, connection).await } else { wait_for_room(connection).await };
+    if begun.is_none() {
+        return After::Close;
     }
     let mut record = Record::new(shard.ring.now_us());
     let mut head_deadline_ms = None;
@@ -119,6 +122,18 @@ async fn wait_for_request(shard: &Rc<Shard>, connection: &mut Connection) -> Opt
     }
 }
 
+/// Waits until a client that sends one request after the other takes the answers; `None` where it does not.
+///
+/// Without it a client that only sends would have its answers pile up here, and one that is quick would have the shard to itself.
+async fn wait_for_room(connection: &Connection) -> Option<()> {
+    connection.stream.socket().set_deadline(WRITE_IDLE_MS_MAX);
+    if connection.requests.is_multiple_of(ANSWERS_AHEAD_MAX) {
+        connection.stream.flushed().await.ok()
+    } else {
+        connection.stream.writable().await.ok()
+    }
+}
+
 /// Parses, routes and filters: no await, so that the head can stay borrowed from the bytes it came in.
 fn examine(shard: &Shard, world: &World, connection: &Connection, record: &mut Record) -> Step {
     let snapshot = world.snapshot();
@@ -141,12 +156,26 @@ fn examine(shard: &Shard, world: &World, connection: &Connection, record: &mut R
         version: head.version,
         facts,
     };
+    if let Some(refusal) = head.refusal {
+        let mut answer = Answer::plain(refusal.status().unwrap_or(400), refusal.reason());
+        if answer.status == 405 {
+            // RFC 9110 section 15.5.6: it says what is allowed.
+            answer.fields.push(("Allow", b"GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS".to_vec()));
+        }
+        return Step::Answer { answer, to: asker(None) };
+    }
     let Some((host, rule_id)) = route(snapshot, &head) else {
         let answer = if *head.path == *b"*" { Answer::plain(200, "options") } else { Answer::plain(404, "no_route") };
         return Step::Answer { answer, to: asker(Some(ResponseFacts::without_rule(connection.stream.is_tls()))) };
     };
     record.rule = Some(rule_id);
     let rule = snapshot.rule(rule_id);
+    // Before the filters, as nginx: what they lend a request (a place among its connections) would have to be given back.
+    if let (Framing::Length(length), Some(most)) = (head.framing, rule.policy.body_bytes_max)
+        && length > most
+    {
+        return Step::Fault(DownstreamFault::BodyTooLarge);
+    }
     let facts = Facts {
         head: &head,
         client: connection.client.ip(),
@@ -165,11 +194,6 @@ fn examine(shard: &Shard, world: &World, connection: &Connection, record: &mut R
         Verdict::Answer(answer) => return Step::Answer { answer, to: asker(Some(ResponseFacts::new(&facts))) },
         Verdict::VerifyPassword(check) => return Step::Verify(check),
     };
-    if let (Framing::Length(length), Some(most)) = (head.framing, rule.policy.body_bytes_max)
-        && length > most
-    {
-        return Step::Fault(DownstreamFault::BodyTooLarge);
-    }
     Step::Forward(Box::new(plan(&facts, passage, rule_id, request_id.as_bytes(), keep_alive, shard.ring.spare())))
 }
 

@@ -37,6 +37,8 @@ pub fn request<'h, 'b>(
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return incomplete(text, limits).map(|()| None),
         Err(httparse::Error::TooManyHeaders) => return Err(DownstreamFault::HeadTooLarge),
+        // Which version it is shows at the end of the line.
+        Err(httparse::Error::Version) if !text.contains(&b'\n') => return incomplete(text, limits).map(|()| None),
         Err(httparse::Error::Version) => return Err(version_fault(text)),
         Err(_) => return Err(malformed_or_too_large(text, limits)),
     };
@@ -57,7 +59,8 @@ pub fn request<'h, 'b>(
     if target.len() > limits.target_bytes_max {
         return Err(DownstreamFault::TargetTooLong);
     }
-    if matches!(method, b"CONNECT" | b"TRACE") {
+    if method == b"CONNECT" {
+        // Whoever asks for a tunnel goes on in a protocol of its own.
         return Err(DownstreamFault::MethodNotAllowed);
     }
     let version = if minor == 1 { Version::Http11 } else { Version::Http10 };
@@ -82,6 +85,7 @@ pub fn request<'h, 'b>(
         fields,
         framing,
         keep_alive: known.connection.keeps_alive(version == Version::Http11),
+        refusal: if method == b"TRACE" { Some(DownstreamFault::MethodNotAllowed) } else { known.refusal },
         expects_continue: known.expects_continue && version == Version::Http11 && framing != Framing::Empty,
         upgrades_to_websocket: known.websocket
             && known.connection.upgrade
@@ -101,6 +105,7 @@ struct KnownFields<'b> {
     coding: Option<Coding>,
     connection: ConnectionOptions,
     expects_continue: bool,
+    refusal: Option<DownstreamFault>,
     websocket: bool,
 }
 
@@ -116,11 +121,9 @@ impl<'b> KnownFields<'b> {
                     set_once(&mut known.host, framing::trim(field.value), DownstreamFault::BadHost)?;
                 }
                 6 if name.eq_ignore_ascii_case(b"expect") => {
-                    if !framing::trim(field.value).eq_ignore_ascii_case(b"100-continue") {
-                        // HTTP/1.0 knows no expectations: it is ignored, and never forwarded.
-                        if version == Version::Http11 {
-                            return Err(DownstreamFault::ExpectationFailed);
-                        }
+                    // HTTP/1.0 knows no expectations: it is ignored, and never forwarded.
+                    if !framing::trim(field.value).eq_ignore_ascii_case(b"100-continue") && version == Version::Http11 {
+                        known.refusal = Some(DownstreamFault::ExpectationFailed);
                     }
                     known.expects_continue = true;
                 }
@@ -380,9 +383,11 @@ fn host_of(authority: &[u8]) -> Option<&[u8]> {
         },
     };
     if let Some(port) = port {
-        let valid = port.len() <= 5 && port.iter().all(u8::is_ascii_digit);
-        let number = port.iter().fold(0u32, |number, digit| number * 10 + u32::from(digit.wrapping_sub(b'0')));
-        if !valid || number > 65_535 {
+        // Before the arithmetic: what is no digit, or too many of them, would overflow it.
+        if port.len() > 5 || !port.iter().all(u8::is_ascii_digit) {
+            return None;
+        }
+        if port.iter().fold(0u32, |number, digit| number * 10 + u32::from(digit - b'0')) > 65_535 {
             return None;
         }
     }
@@ -515,6 +520,7 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", F::BadHost),
             ("GET / HTTP/1.1\r\nHost: h:99999\r\n\r\n", F::BadHost),
             ("GET / HTTP/1.1\r\nHost: h:8x\r\n\r\n", F::BadHost),
+            ("GET / HTTP/1.1\r\nHost: http://host.example\r\n\r\n", F::BadHost),
             ("GET / HTTP/1.1\r\nHost: [::1\r\n\r\n", F::BadHost),
             ("GET http://other/ HTTP/1.1\r\nHost: h\r\n\r\n", F::BadHost),
             ("GET http://u@h/ HTTP/1.1\r\nHost: h\r\n\r\n", F::BadTarget),
@@ -527,14 +533,22 @@ mod tests {
             ("GET /../a HTTP/1.1\r\nHost: h\r\n\r\n", F::BadTarget),
             ("GET /%00 HTTP/1.1\r\nHost: h\r\n\r\n", F::BadTarget),
             ("CONNECT h:80 HTTP/1.1\r\nHost: h\r\n\r\n", F::MethodNotAllowed),
-            ("TRACE / HTTP/1.1\r\nHost: h\r\n\r\n", F::MethodNotAllowed),
-            ("POST / HTTP/1.1\r\nHost: h\r\nExpect: 200-ok\r\n\r\n", F::ExpectationFailed),
             ("\r\n\r\n\r\n\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n", F::MalformedHead),
         ] {
             assert_eq!(read(wire.as_bytes()), Err(fault), "{wire:?}");
         }
         assert!(read(b"GET /\xe9 HTTP/1.1\r\nHost: h\r\n\r\n").is_err(), "raw eight-bit target");
         assert!(read(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").is_err(), "TLS on a plain port");
+    }
+
+    /// Another version is called one however its line arrives.
+    #[test]
+    fn a_version_is_read_to_its_end() {
+        let wire = b"GET / HTTP/2.0\r\nHost: h\r\n\r\n";
+        for length in 0..15 {
+            assert_eq!(read(&wire[..length]), Ok(None), "{length}");
+        }
+        assert_eq!(read(&wire[..16]), Err(DownstreamFault::UnsupportedVersion));
     }
 
     /// What is too large is called so while it is still growing.
@@ -550,6 +564,21 @@ mod tests {
         assert_eq!(read(many.as_bytes()), Err(DownstreamFault::HeadTooLarge));
         let just = format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", "a: b\r\n".repeat(99));
         assert!(read(just.as_bytes()).is_ok());
+    }
+
+    /// A request that is understood and refused has its end known: the connection need not suffer.
+    #[test]
+    fn refusals_know_where_the_request_ends() {
+        for (wire, refusal) in [
+            ("TRACE / HTTP/1.1\r\nHost: h\r\n\r\n", DownstreamFault::MethodNotAllowed),
+            ("POST / HTTP/1.1\r\nHost: h\r\nExpect: 200-ok\r\n\r\n", DownstreamFault::ExpectationFailed),
+            ("POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nExpect: x\r\n\r\n", DownstreamFault::ExpectationFailed),
+        ] {
+            let mut storage = field_storage();
+            let head = request(wire.as_bytes(), &mut storage, &HeadLimits::default());
+            let Ok(Some(head)) = head else { panic!("{wire:?}") };
+            assert_eq!((head.refusal, head.bytes), (Some(refusal), wire.len()), "{wire:?}");
+        }
     }
 
     /// An upgrade is one only with all its parts, and an expectation only where there is content.
