@@ -12,7 +12,7 @@ const PLAN: &[(&str, &[&str])] = &[
     ("main", &["config", "boot"]),
     // Only their `Config` types, which it fills.
     ("config", &["admin", "control", "demo", "explain", "shard", "snapshot", "telemetry", "translate", "http", "net"]),
-    ("boot", &["admin", "control", "demo", "explain", "shard", "snapshot", "net", "telemetry"]),
+    ("boot", &["admin", "control", "demo", "explain", "shard", "snapshot", "http", "net", "telemetry"]),
     ("admin", &["explain", "snapshot", "http", "telemetry"]),
     ("demo", &["snapshot", "telemetry"]),
     ("control", &["translate", "snapshot", "telemetry"]),

@@ -69,14 +69,9 @@ pub fn request<'h, 'b>(
     let target_parts = split_target(method, target)?;
     let authority = known.authority(version, target_parts.authority)?;
     let host = host_of(authority).ok_or(DownstreamFault::BadHost)?;
-    let path = if target_parts.path == b"*" {
-        Cow::Borrowed(target_parts.path)
-    } else {
-        path::normalise(target_parts.path).map_err(|_| DownstreamFault::BadTarget)?
-    };
     Ok(Some(RequestHead {
         method,
-        path,
+        path: normalised(target_parts.path)?,
         query: target_parts.query,
         target,
         version,
@@ -95,6 +90,11 @@ pub fn request<'h, 'b>(
         bytes: skipped + length,
         names_connection_fields: known.connection.names_fields,
     }))
+}
+
+/// The path that is matched and forwarded; `*` asks about the whole server.
+fn normalised(path: &[u8]) -> Result<Cow<'_, [u8]>, DownstreamFault> {
+    if path == b"*" { Ok(Cow::Borrowed(path)) } else { path::normalise(path).map_err(|_| DownstreamFault::BadTarget) }
 }
 
 /// What the fields that mean something to us say.
