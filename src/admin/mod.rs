@@ -3,14 +3,13 @@
 //! Read-only: GET and HEAD, no bodies, one request a connection. Keys, passwords and certificates are never shown.
 
 mod pages;
+mod windows;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
-use std::time::Instant;
 
 use http_body_util::Full;
 use hyper::Method;
@@ -26,9 +25,7 @@ use hyper_util::rt::TokioTimer;
 use tokio::sync::Semaphore;
 use tokio::sync::oneshot;
 
-use crate::snapshot::overview::Overview;
-use crate::telemetry::board::Board;
-use crate::telemetry::metrics::Registry;
+pub use windows::Windows;
 
 /// Connections served at a time; the kernel's queue holds the others.
 const CONNECTIONS_MAX: usize = 64;
@@ -45,17 +42,6 @@ const REST: Duration = Duration::from_millis(50);
 #[derive(Clone, Debug)]
 pub struct Config {
     pub address: SocketAddr,
-}
-
-/// What it looks at.
-#[derive(Clone)]
-pub struct Windows {
-    pub board: Arc<Board<Overview>>,
-    pub registry: Arc<Registry>,
-    pub draining: Arc<AtomicBool>,
-    pub started: Instant,
-    /// Every listener with its bound address (`http/0.0.0.0:80`).
-    pub listeners: Vec<(String, SocketAddr)>,
 }
 
 /// Binds the listener; the thread that runs [`Admin::run`] is boot's to start.

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use hyper::StatusCode;
 
-use crate::admin::Windows;
+use crate::admin::windows::Windows;
 use crate::snapshot::overview::Overview;
 use crate::telemetry::metrics::Exposition;
 

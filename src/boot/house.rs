@@ -20,15 +20,14 @@ use tokio::sync::oneshot;
 
 use crate::admin;
 use crate::admin::Windows;
-use crate::boot::Config;
-use crate::boot::Failure;
+use crate::boot::config::Config;
+use crate::boot::failure::Failure;
 use crate::boot::placement::Cores;
 use crate::boot::thread;
 use crate::control;
 use crate::control::Bell;
 use crate::control::StartError;
 use crate::control::Wiring;
-use crate::http::head::HeadLimits;
 use crate::net::Remote;
 use crate::shard;
 use crate::shard::Parts;
@@ -85,7 +84,7 @@ pub(crate) fn build(config: Config, cores: Cores, open_files: u64) -> Result<Hou
     let shard_config = shard::Config {
         listeners: config.listeners,
         cpus: cores.shards,
-        limits: HeadLimits::default(),
+        limits: Default::default(),
         drain_timeout: config.drain_timeout,
         pre_stop_delay: config.pre_stop_delay,
         connections_max: connections_max(open_files),

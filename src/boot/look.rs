@@ -1,6 +1,6 @@
 //! The commands that look and end: what a set of objects amounts to, why a request would go where, and what this program is.
 
-use crate::boot::Failure;
+use crate::boot::failure::Failure;
 use crate::control;
 use crate::explain::Output;
 use crate::explain::Question;

@@ -1,6 +1,6 @@
 //! Which CPUs get a shard, and which are left for everything else.
 
-use crate::boot::Failure;
+use crate::boot::failure::Failure;
 use crate::shard::Placement;
 
 /// With fewer CPUs than this none is spared: a shard is worth more than a quiet control thread.

@@ -3,7 +3,7 @@
 use std::thread::Builder;
 use std::thread::JoinHandle;
 
-use crate::boot::Failure;
+use crate::boot::failure::Failure;
 
 /// Starts a thread with a name that shows up in `ps -L`.
 ///

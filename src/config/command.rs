@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use crate::config::Demo;
-use crate::config::Invocation;
-use crate::config::Refusal;
-use crate::config::Source;
 use crate::config::file;
+use crate::config::invocation::Demo;
+use crate::config::invocation::Invocation;
+use crate::config::invocation::Refusal;
+use crate::config::invocation::Source;
 use crate::config::resolve;
 use crate::config::settings::Settings;
 use crate::config::value::Address;

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::admin;
-use crate::config::Refusal;
-use crate::config::Run;
+use crate::config::invocation::Refusal;
+use crate::config::invocation::Run;
 use crate::config::settings::Settings;
 use crate::config::value::Address;
 use crate::control;

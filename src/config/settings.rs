@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::config::file::many;
-use crate::config::file::one;
+use crate::config::text::many;
+use crate::config::text::one;
 use crate::config::value::Address;
 use crate::config::value::LogTo;
 use crate::config::value::Object;
