@@ -3,6 +3,7 @@
 use crate::boot::failure::Failure;
 use crate::control;
 use crate::explain::Output;
+use crate::explain::Ports;
 use crate::explain::Question;
 use crate::snapshot::finding::Finding;
 use crate::snapshot::finding::Severity;
@@ -27,10 +28,10 @@ pub fn check(config: &control::Config, output: Output) -> Result<(), Failure> {
 /// The source cannot be read, or the question is no request.
 pub fn explain(config: &control::Config, question: &Question, output: Output) -> Result<(), Failure> {
     let overview = control::load_once(config)?;
-    let explanation = crate::explain::explain(&overview, question).map_err(Failure::general)?;
+    let explanation = crate::explain::explain(&overview, question, Ports::default()).map_err(Failure::general)?;
     print(&match output {
         Output::Json => json(&explanation)?,
-        Output::Text => format!("{explanation:?}\n"),
+        Output::Text => explanation.to_string(),
     });
     Ok(())
 }
