@@ -1,8 +1,8 @@
 //! Which rule a request meets: a pure table from host and path to a rule.
 //!
-//! The table is generic: `H` is what a host carries, `R` what a path carries. It never reads a clock, and
-//! [`RouteTable::find`] allocates nothing. The precedence is that of Ingress v1: the host decides first, and for good; within the host the longest
-//! path wins, at equal length Exact before Prefix before string prefix.
+//! The table is generic: `H` is what a host carries, `R` what a path carries. It never reads a clock, and [`RouteTable::find`]
+//! allocates nothing. The precedence is that of Ingress v1: the host decides first, and for good; within the host the longest path
+//! wins, at equal length Exact before Prefix before string prefix.
 
 mod host;
 mod path;
