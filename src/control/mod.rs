@@ -1,52 +1,45 @@
 //! One thread on current-thread tokio: the Kubernetes side. It keeps the objects current, translates them, publishes snapshots,
 //! and reports what became of them.
+//!
+//! An isolated change is published at once; changes that follow each other closely share a snapshot. Whatever goes wrong with the
+//! source, the last good snapshot is served.
 
-use std::path::PathBuf;
+mod burst;
+pub mod config;
+mod desk;
+mod follow;
+mod keys;
+mod kinds;
+mod manifest_file;
+mod manifests;
+mod publish;
+mod source;
+mod walk;
+
 use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
 
+use crate::control::desk::Desk;
+use crate::control::source::Source;
 use crate::snapshot::channel::Publisher;
 use crate::snapshot::channel::Wake;
 use crate::snapshot::overview::Overview;
 use crate::telemetry::board::Board;
 use crate::telemetry::metrics::Registry;
-use crate::translate::Options;
 
-/// What the control thread is told at start.
-#[derive(Clone, Debug)]
-pub struct Config {
-    pub source: SourceConfig,
-    pub options: Options,
-    /// Addresses or host names written to the status of every Ingress that is served.
-    pub publish_status_addresses: Vec<String>,
-    /// Where ticket keys are kept between two starts; `None` keeps nothing on disk.
-    pub state_dir: Option<PathBuf>,
-}
+pub use crate::control::config::ClusterConfig;
+pub use crate::control::config::Config;
+pub use crate::control::config::SecretsMode;
+pub use crate::control::config::SourceConfig;
+pub use crate::control::config::StartError;
 
-/// Where objects come from.
-#[derive(Clone, Debug)]
-pub enum SourceConfig {
-    /// `*.yaml`, `*.yml`, `*.json` below these directories, followed by inotify.
-    Manifests(Vec<PathBuf>),
-    Cluster(ClusterConfig),
-}
-
-/// Which cluster is watched, and how.
-#[derive(Clone, Debug)]
-pub struct ClusterConfig {
-    /// `None`: `KUBECONFIG`, then in-cluster.
-    pub kubeconfig: Option<PathBuf>,
-    pub context: Option<String>,
-    /// Empty: all.
-    pub namespaces: Vec<String>,
-    pub secrets: SecretsMode,
-}
-
-/// How Secrets are read (control-plane.md section 1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SecretsMode {
-    Watch,
-    Get,
-}
+/// Least distance between two publications: what comes closer shares one.
+const GAP_MIN: Duration = Duration::from_millis(10);
+/// How often the age of the configuration is told.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// How long [`load_once`] waits for a cluster.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Rings the control thread from any other thread.
 #[derive(Clone, Debug, Default)]
@@ -72,25 +65,81 @@ pub struct Wiring {
     pub stop: tokio::sync::oneshot::Receiver<()>,
 }
 
-/// Why control could not start.
-#[derive(Debug)]
-pub struct StartError {
-    /// What is wrong and how to cure it, in one line.
-    pub message: String,
-}
-
 /// The control loop: wait for news, translate, publish, report. Blocks until `stop`.
 ///
 /// # Errors
 /// [`StartError`] where the source cannot even begin: a directory that does not exist, a kubeconfig that does not parse.
-pub fn run(_config: Config, _wiring: Wiring) -> Result<(), StartError> {
-    todo!()
+pub fn run(config: Config, wiring: Wiring) -> Result<(), StartError> {
+    runtime()?.block_on(follow(config, wiring))
+}
+
+async fn follow(config: Config, wiring: Wiring) -> Result<(), StartError> {
+    let Wiring { publishers, bell, registry, board, on_ready, mut stop } = wiring;
+    let mut source = Source::open(&config, now())?;
+    source.follow(now());
+    let mut desk = Desk::new(config, publishers, registry, board, on_ready, wall_clock_s())?;
+    // The moment of the oldest change that no snapshot contains yet.
+    let mut waiting = Some(now());
+    let mut earliest = tokio::time::Instant::now();
+    let mut heartbeat = tokio::time::interval(HEARTBEAT);
+    loop {
+        tokio::select! {
+            biased;
+            _ = &mut stop => return Ok(()),
+            () = bell.0.notified() => desk.hear(&source),
+            () = tokio::time::sleep_until(earliest), if waiting.is_some() => {
+                if let Some(since) = waiting.take() {
+                    desk.turn(&source, since, now());
+                    earliest = tokio::time::Instant::now() + GAP_MIN;
+                }
+            }
+            since = source.changed() => waiting = waiting.or(Some(since)),
+            _ = heartbeat.tick() => {
+                if desk.heartbeat(&source, wall_clock_s()) {
+                    waiting = waiting.or_else(|| Some(now()));
+                }
+            }
+        }
+    }
 }
 
 /// Reads everything once, translates it and returns what would be served: for `check` and `explain`.
 ///
 /// # Errors
 /// As [`run`], and where a cluster does not answer in time.
-pub fn load_once(_config: &Config) -> Result<Overview, StartError> {
-    todo!()
+pub fn load_once(config: &Config) -> Result<Overview, StartError> {
+    runtime()?.block_on(async {
+        let mut source = Source::open(config, now())?;
+        let registry = Arc::new(Registry::new(0, &[]));
+        let board = Arc::new(Board::default());
+        // Nothing is kept on disk by a command that only looks.
+        let config = Config { state_dir: None, ..config.clone() };
+        let mut desk = Desk::new(config, Vec::new(), registry, board.clone(), Box::new(|_| {}), wall_clock_s())?;
+        let deadline = tokio::time::Instant::now() + LOAD_TIMEOUT;
+        loop {
+            desk.turn(&source, now(), now());
+            let Some(missing) = source.missing() else { return Ok(Overview::clone(&board.latest())) };
+            if tokio::time::timeout_at(deadline, source.changed()).await.is_err() {
+                let message = format!("the cluster did not answer within {} s: {missing}", LOAD_TIMEOUT.as_secs());
+                return Err(StartError { message });
+            }
+        }
+    })
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, StartError> {
+    // Two blocking threads: name resolution and credential plug-ins of a kubeconfig.
+    let builder = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build();
+    builder.map_err(|error| StartError {
+        message: format!("the control thread cannot start: {error}; look at the limits on open files and threads"),
+    })
+}
+
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the age of ticket keys on disk is told in wall-clock time")]
+fn wall_clock_s() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
