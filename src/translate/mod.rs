@@ -3,11 +3,27 @@
 //! One bad object never harms another: every object is translated by itself, and what is wrong with it becomes a [`Finding`].
 //! Kubernetes words stop at the door of this room.
 
+mod about;
+mod address;
 pub mod annotations;
+mod backend;
+mod certificates;
+mod claims;
+mod class;
+mod cluster;
 pub mod config_map;
+mod host;
+mod ingress;
+mod memory;
+mod node;
 mod options;
+mod path;
+mod pod;
 pub mod resources;
+mod rules;
+mod scope;
 pub mod secret;
+mod service;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,7 +37,11 @@ use crate::snapshot::rule::Host;
 use crate::snapshot::rule::Rule;
 use crate::snapshot::rule::RuleId;
 use crate::snapshot::settings::Settings;
+use crate::translate::cluster::Clusters;
+use crate::translate::resources::Resources;
+use crate::translate::scope::Scope;
 
+pub use crate::translate::memory::Memory;
 pub use crate::translate::options::BackendMode;
 pub use crate::translate::options::Options;
 
@@ -42,22 +62,35 @@ pub struct Translation {
     pub referenced_secrets: BTreeSet<ObjectKey>,
 }
 
-/// What one translation leaves to the next: stable cluster numbers, last good versions, keys.
-#[derive(Debug)]
-pub struct Memory {
-    // The room that fills it says what is in it.
-    pub(crate) fallback: Arc<crate::snapshot::certificate::Pair>,
-    pub(crate) tickets: Arc<crate::snapshot::certificate::TicketKeys>,
-}
+/// Translates everything. Parts that are as they were in the translation before are the very same, so that nothing is rebuilt for them.
+pub fn translate(resources: &Resources, options: &Options, memory: &mut Memory) -> Translation {
+    let mut findings = Vec::new();
+    let mut referenced_secrets = BTreeSet::new();
+    let config_map = options.config_map.as_ref().and_then(|key| resources.config_maps.get(key));
+    let globals = config_map::read(options.config_map.as_ref(), config_map.map(Arc::as_ref), &mut findings);
+    let scope = Scope { resources, options, globals: &globals };
 
-impl Memory {
-    /// `fallback` is served where no certificate fits; `tickets` seal session tickets.
-    pub fn new(fallback: Arc<crate::snapshot::certificate::Pair>, tickets: Arc<crate::snapshot::certificate::TicketKeys>) -> Self {
-        Self { fallback, tickets }
+    let readings = ingress::read_all(scope, &mut memory.good_versions, &mut findings, &mut referenced_secrets);
+    let claims = claims::grant(&readings, &mut findings);
+    let default_certificate = (options.default_certificate.as_ref(), &memory.fallback);
+    referenced_secrets.extend(options.default_certificate.clone());
+    let certificates::Choice { certificates, tls_hosts } =
+        certificates::choose(&readings, &claims, resources, default_certificate, &memory.tickets, &mut memory.pairs, &mut findings);
+    let mut clusters = Clusters::new(scope, &mut memory.numbers, &mut findings);
+    let built = rules::build(scope, &claims, &tls_hosts, &mut clusters, &mut findings);
+    memory.clusters = clusters.finish(&memory.clusters);
+
+    findings.sort_unstable();
+    findings.dedup();
+    Translation {
+        routes: memory.routes(built.hosts),
+        rules: memory.rules(built.rules),
+        default_rule: built.default_rule,
+        clusters: memory.clusters.clone(),
+        certificates: memory.certificates(certificates),
+        settings: memory.settings(globals.settings.clone()),
+        findings,
+        served_ingresses: readings.iter().map(|reading| reading.key.clone()).collect(),
+        referenced_secrets,
     }
-}
-
-/// Translates everything.
-pub fn translate(_resources: &resources::Resources, _options: &Options, memory: &mut Memory) -> Translation {
-    todo!("{:?}", memory.fallback)
 }

@@ -1,0 +1,66 @@
+//! Findings about one object, as they come up.
+
+use crate::snapshot::finding::Finding;
+use crate::snapshot::finding::ObjectKey;
+use crate::snapshot::finding::Severity;
+
+/// The object that is being read, and where to say what is found in it.
+pub(crate) struct About<'f> {
+    kind: &'static str,
+    object: &'f ObjectKey,
+    findings: &'f mut Vec<Finding>,
+}
+
+impl<'f> About<'f> {
+    pub(crate) fn new(kind: &'static str, object: &'f ObjectKey, findings: &'f mut Vec<Finding>) -> Self {
+        Self { kind, object, findings }
+    }
+
+    /// Something is not served as written.
+    pub(crate) fn error(&mut self, field: &str, reason: &'static str, message: impl Into<String>, cure: impl Into<String>) {
+        self.say(Severity::Error, field, reason, message.into(), cure.into());
+    }
+
+    /// Something is served, but not quite as somebody might expect.
+    pub(crate) fn warning(&mut self, field: &str, reason: &'static str, message: impl Into<String>, cure: impl Into<String>) {
+        self.say(Severity::Warning, field, reason, message.into(), cure.into());
+    }
+
+    /// Something worth knowing.
+    pub(crate) fn info(&mut self, field: &str, reason: &'static str, message: impl Into<String>, cure: impl Into<String>) {
+        self.say(Severity::Info, field, reason, message.into(), cure.into());
+    }
+
+    fn say(&mut self, severity: Severity, field: &str, reason: &'static str, message: String, cure: String) {
+        let object = self.object.clone();
+        self.findings.push(Finding { severity, kind: self.kind, object, field: field.to_owned(), reason, message, cure });
+    }
+}
+
+/// What an object wrote, short enough for a message and on one line.
+pub(crate) fn quoted(text: &str) -> String {
+    const CHARACTERS_MAX: usize = 60;
+    let mut short: String = text.chars().take(CHARACTERS_MAX).flat_map(char::escape_debug).collect();
+    if text.chars().nth(CHARACTERS_MAX).is_some() {
+        short.push_str("...");
+    }
+    format!("\"{short}\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Hostile text stays one short line.
+    #[test]
+    fn what_objects_write_is_quoted_short() {
+        for (text, want) in [
+            ("plain", "\"plain\""),
+            ("a\r\nb\"c", "\"a\\r\\nb\\\"c\""),
+            ("", "\"\""),
+            (&"x".repeat(61), &format!("\"{}...\"", "x".repeat(60))),
+        ] {
+            assert_eq!(quoted(text), want);
+        }
+    }
+}
