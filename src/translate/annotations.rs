@@ -1,7 +1,5 @@
 //! Annotations of one Ingress as typed values; no text of an annotation ever becomes configuration text.
 
-use std::time::Duration;
-
 use k8s_openapi::api::networking::v1::Ingress;
 
 use crate::snapshot::cluster::Balance;
@@ -71,6 +69,18 @@ pub struct Source<'r> {
 
 /// Reads the annotations of one Ingress; `None` where a value makes the whole Ingress unservable (annotations.md section 2,
 /// outcome b). What is said about them goes to `findings`, the Secrets they name to `secrets`.
-pub fn read(_source: Source<'_>, _findings: &mut Vec<Finding>, _secrets: &mut Vec<ObjectKey>) -> Option<Annotations> {
-    todo!("{:?}", Duration::ZERO)
+pub fn read(source: Source<'_>, _findings: &mut Vec<Finding>, _secrets: &mut Vec<ObjectKey>) -> Option<Annotations> {
+    Some(Annotations {
+        policy: source.globals.policy.clone(),
+        rewrite_target: None,
+        use_regex: false,
+        ssl_redirect: source.globals.ssl_redirect,
+        force_ssl_redirect: false,
+        preserve_trailing_slash: false,
+        app_root: None,
+        server_aliases: Vec::new(),
+        default_backend: None,
+        canary: None,
+        cluster: ClusterSpec::default(),
+    })
 }
