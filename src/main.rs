@@ -46,9 +46,8 @@ fn perform(invocation: Invocation) -> Result<(), Failure> {
         Invocation::Demo(_) => Err(Failure { code: 1, message: "demo: not there yet".to_owned() }),
         Invocation::Check { control, output } => boot::check(&control, output),
         Invocation::Explain { of: Source::Objects(control), question, output } => boot::explain(&control, &question, output),
-        Invocation::Explain { of: Source::Instance(_), .. } | Invocation::Status { .. } => {
-            Err(Failure { code: 1, message: "status: not there yet".to_owned() })
-        }
+        Invocation::Explain { of: Source::Instance(admin), question, output } => boot::explain_there(admin, &question, output),
+        Invocation::Status { admin, output } => boot::status(admin, output),
         Invocation::Version => {
             boot::version();
             Ok(())

@@ -2,7 +2,10 @@
 //!
 //! Read-only: GET and HEAD, no bodies, one request a connection. Keys, passwords and certificates are never shown.
 
+mod dashboard;
 mod pages;
+mod query;
+mod views;
 mod windows;
 
 use std::convert::Infallible;
@@ -35,6 +38,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 /// Largest request head, in bytes.
 const HEAD_BYTES_MAX: usize = 16 << 10;
+/// Pages bring their own style, run nothing and load nothing.
+const CONTENT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 /// Accepting rests this long after an error such as too many open files.
 const REST: Duration = Duration::from_millis(50);
 
@@ -128,6 +133,7 @@ async fn respond(request: Request<Incoming>, windows: &Windows) -> Result<Respon
     fields.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(page.content_type));
     fields.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
     fields.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
+    fields.insert(header::CONTENT_SECURITY_POLICY, header::HeaderValue::from_static(CONTENT_POLICY));
     if !allowed {
         fields.insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
     }

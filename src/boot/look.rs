@@ -61,6 +61,6 @@ fn json<T: serde::Serialize + ?Sized>(value: &T) -> Result<String, Failure> {
 }
 
 /// Writes to stdout; a reader that has gone (`| head`) is no failure.
-fn print(text: &str) {
+pub(crate) fn print(text: &str) {
     let _closed = std::io::Write::write_all(&mut std::io::stdout().lock(), text.as_bytes());
 }

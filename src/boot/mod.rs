@@ -3,6 +3,7 @@
 //! Everything that can fail at the start fails here, with an exit code and one line that names the cure. [`run`] is the main job;
 //! the other commands are small and end by themselves.
 
+mod ask;
 mod config;
 mod failure;
 mod house;
@@ -14,6 +15,8 @@ use crate::net::limits;
 use crate::net::tls;
 use crate::telemetry::program_log;
 
+pub use ask::explain_there;
+pub use ask::status;
 pub use config::Config;
 pub use failure::Failure;
 pub use look::check;
