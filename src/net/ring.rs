@@ -548,11 +548,15 @@ impl Inner {
         let slot = self.slot(index);
         slot.deadline_ms = at_ms;
         slot.timed_out = false;
-        if at_ms != NEVER && !slot.in_wheel {
-            slot.in_wheel = true;
-            let generation = slot.generation;
-            self.wheel.add(Entry::Socket { index, generation }, at_ms);
+        // A later deadline finds itself when the wheel asks; an earlier one must be asked about earlier.
+        if at_ms < slot.asked_at_ms {
+            self.ask_at(index, at_ms);
         }
+    }
+
+    fn ask_at(&mut self, index: u32, at_ms: u64) {
+        let generation = self.slot(index).generation;
+        self.slot(index).asked_at_ms = self.wheel.add(Entry::Socket { index, generation }, at_ms);
     }
 
     fn expire(&mut self) {
@@ -574,17 +578,17 @@ impl Inner {
     fn expire_socket(&mut self, index: u32, generation: u32) {
         let now_ms = self.now_ms;
         let slot = self.slot(index);
-        if slot.generation != generation {
+        // Of the life before, or left over from before the deadline moved closer: another entry is to come.
+        if slot.generation != generation || slot.asked_at_ms > now_ms {
             return;
         }
-        slot.in_wheel = false;
+        slot.asked_at_ms = NEVER;
         if slot.deadline_ms == NEVER {
             return;
         }
         if slot.deadline_ms > now_ms {
-            slot.in_wheel = true;
             let at_ms = slot.deadline_ms;
-            self.wheel.add(Entry::Socket { index, generation }, at_ms);
+            self.ask_at(index, at_ms);
             return;
         }
         slot.deadline_ms = NEVER;

@@ -69,7 +69,8 @@ pub(crate) struct Slot {
     pub(crate) message: libc::msghdr,
 
     pub(crate) deadline_ms: u64,
-    pub(crate) in_wheel: bool,
+    /// When the wheel asks next about this slot; `NEVER` where it does not.
+    pub(crate) asked_at_ms: u64,
     pub(crate) timed_out: bool,
     /// When the owner began to wait with nothing to do; `NEVER` while it is busy.
     pub(crate) idle_since_ms: u64,
@@ -108,7 +109,7 @@ impl Slot {
             iovecs: Vec::new(),
             message,
             deadline_ms: NEVER,
-            in_wheel: false,
+            asked_at_ms: NEVER,
             timed_out: false,
             idle_since_ms: NEVER,
             address,

@@ -250,10 +250,18 @@ impl Stream {
         Ok(())
     }
 
-    /// Waits until everything queued has left.
+    /// Ready when everything queued has left.
     ///
     /// # Errors
     /// Of the writes; `TimedOut` after the deadline.
+    pub fn poll_flushed(&self, context: &Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_flushed(context)
+    }
+
+    /// As [`Self::poll_flushed`].
+    ///
+    /// # Errors
+    /// As [`Self::poll_flushed`].
     pub async fn flushed(&self) -> io::Result<()> {
         std::future::poll_fn(|context| self.socket.poll_flushed(context)).await
     }

@@ -30,12 +30,14 @@ impl Default for Wheel {
 }
 
 impl Wheel {
-    /// Asks for `entry` to come out of [`Self::expire`] once `at_ms` has passed.
-    pub fn add(&mut self, entry: Entry, at_ms: u64) {
+    /// Asks for `entry` to come out of [`Self::expire`] once `at_ms` has passed, or earlier where that is further away than the
+    /// wheel reaches; returns when it comes out.
+    pub fn add(&mut self, entry: Entry, at_ms: u64) -> u64 {
         let tick = (at_ms / TICK_MS + 1).clamp(self.tick + 1, self.tick + SLOTS as u64 - 1);
         let slot = tick as usize % SLOTS;
         self.slots[slot].push(entry);
         self.occupied[slot / 64] |= 1 << (slot % 64);
+        tick * TICK_MS
     }
 
     /// When the next occupied slot is due, in milliseconds.
@@ -86,7 +88,7 @@ mod tests {
     fn an_entry_is_due_once_and_never_early() {
         for at_ms in [0, 1, 63, 64, 65, 1000, 60_000, 65_000] {
             let mut wheel = Wheel::default();
-            wheel.add(Entry::Sleeper(7), at_ms);
+            let due_ms = wheel.add(Entry::Sleeper(7), at_ms);
             let mut fired = Vec::new();
             for now_ms in 0..=at_ms + 2 * TICK_MS {
                 for entry in due_at(&mut wheel, now_ms) {
@@ -94,6 +96,7 @@ mod tests {
                 }
             }
             assert_eq!(fired.len(), 1, "{at_ms}: {fired:?}");
+            assert_eq!(fired[0].0, due_ms);
             assert!(fired[0].0 >= at_ms && fired[0].0 <= at_ms + TICK_MS, "{at_ms}: {fired:?}");
         }
     }

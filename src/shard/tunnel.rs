@@ -1,7 +1,9 @@
 //! Bytes both ways, untouched, after a switch of protocols: WebSocket.
 
 use std::io;
+use std::task::Context;
 use std::task::Poll;
+use std::task::ready;
 use std::time::Duration;
 
 use crate::net::stream::Filled;
@@ -20,14 +22,17 @@ pub(crate) struct Carried {
 /// One direction of a tunnel.
 #[derive(Default)]
 struct Way {
-    ended: bool,
+    phase: Phase,
     bytes: u64,
 }
 
-enum Event {
-    Moved,
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Open,
+    /// Its source has ended; what was queued still leaves.
+    Ending,
     Ended,
-    Broken(io::Error),
 }
 
 /// Carries bytes until both sides have ended, one breaks, or nothing moves for `idle_timeout`.
@@ -36,67 +41,48 @@ pub(crate) async fn run(client: &mut Stream, endpoint: &mut Stream, idle_timeout
     let mut up = Way::default();
     let mut down = Way::default();
     let mut idle_timeout = false;
-    client.socket().clear_deadline();
-    while !(up.ended && down.ended) {
-        // Either side alone watches the silence: every byte in either direction moves it.
+    while up.phase != Phase::Ended || down.phase != Phase::Ended {
+        // Every byte in either direction moves both: a side that takes nothing is as silent as one that sends nothing.
+        client.socket().set_deadline(idle_ms);
         endpoint.socket().set_deadline(idle_ms);
-        let event = std::future::poll_fn(|context| match poll_way(&mut up, client, endpoint, context) {
-            Poll::Ready(event) => Poll::Ready(event),
-            Poll::Pending => poll_way(&mut down, endpoint, client, context),
+        let moved = std::future::poll_fn(|context| {
+            // Both, each time: a way that always has something to carry must not hold up the other.
+            match (poll_way(&mut up, client, endpoint, context), poll_way(&mut down, endpoint, client, context)) {
+                (Poll::Pending, Poll::Pending) => Poll::Pending,
+                (Poll::Ready(Err(error)), _) | (_, Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
+                _ => Poll::Ready(Ok(())),
+            }
         })
         .await;
-        match event {
-            Event::Moved => {}
-            Event::Ended => {
-                if up.ended {
-                    end(endpoint).await;
-                }
-                if down.ended {
-                    end(client).await;
-                }
-            }
-            Event::Broken(error) => {
-                idle_timeout = error.kind() == io::ErrorKind::TimedOut;
-                break;
-            }
+        if let Err(error) = moved {
+            idle_timeout = error.kind() == io::ErrorKind::TimedOut;
+            break;
         }
     }
     Carried { bytes_in: up.bytes, bytes_out: down.bytes, idle_timeout }
 }
 
-/// Passes an end on: close_notify and FIN, behind everything that was queued.
-async fn end(to: &mut Stream) {
-    to.announce_end();
-    if to.flushed().await.is_ok() {
-        to.socket().shutdown_write();
-    }
-}
-
-fn poll_way(way: &mut Way, from: &mut Stream, to: &mut Stream, context: &std::task::Context<'_>) -> Poll<Event> {
-    if way.ended {
-        return Poll::Pending;
-    }
-    if from.data().is_empty() {
-        match from.poll_fill(context) {
-            Poll::Ready(Ok(Filled::More)) => {}
-            Poll::Ready(Ok(Filled::End)) => {
-                way.ended = true;
-                return Poll::Ready(Event::Ended);
-            }
-            Poll::Ready(Err(error)) => return Poll::Ready(Event::Broken(error)),
-            Poll::Pending => return Poll::Pending,
+/// Moves what `from` has to `to`; at the end of `from` passes the end on, behind everything that was queued.
+fn poll_way(way: &mut Way, from: &mut Stream, to: &mut Stream, context: &Context<'_>) -> Poll<io::Result<()>> {
+    match way.phase {
+        Phase::Open => {}
+        Phase::Ending => {
+            ready!(to.poll_flushed(context))?;
+            to.socket().shutdown_write();
+            way.phase = Phase::Ended;
+            return Poll::Ready(Ok(()));
         }
+        Phase::Ended => return Poll::Pending,
     }
-    match to.poll_writable(context) {
-        Poll::Ready(Ok(())) => {}
-        Poll::Ready(Err(error)) => return Poll::Ready(Event::Broken(error)),
-        Poll::Pending => return Poll::Pending,
+    if from.data().is_empty() && ready!(from.poll_fill(context))? == Filled::End {
+        to.announce_end();
+        way.phase = Phase::Ending;
+        return Poll::Ready(Ok(()));
     }
+    ready!(to.poll_writable(context))?;
     let count = from.data().len();
     way.bytes += count as u64;
     let bytes = from.take(count);
-    match to.queue(bytes) {
-        Ok(()) => Poll::Ready(Event::Moved),
-        Err(error) => Poll::Ready(Event::Broken(error)),
-    }
+    to.queue(bytes)?;
+    Poll::Ready(Ok(()))
 }
