@@ -85,6 +85,7 @@ pub struct Ring {
     /// Polls of tasks since the driver last looked.
     polls: Cell<u64>,
     now_us: Cell<u64>,
+    longest_turn_us: Cell<u64>,
     started: Instant,
     stopped: Cell<bool>,
     remote: Remote,
@@ -181,6 +182,7 @@ impl Ring {
             inner: RefCell::new(inner),
             polls: Cell::new(0),
             now_us: Cell::new(0),
+            longest_turn_us: Cell::new(0),
             started: clock(),
             stopped: Cell::new(false),
             remote,
@@ -320,7 +322,21 @@ impl Ring {
             free_slots: inner.free.len(),
             buffers_available: inner.pool.available(),
             buffers: usize::from(inner.pool.count()),
+            // Counted from the clock: a ring that never sleeps is busy too.
+            busy_us: self.now_us().saturating_sub(inner.stats.asleep_us),
             ..inner.stats
+        }
+    }
+
+    /// The longest turn since this was asked last: what the last task of that turn has waited for the others.
+    pub fn take_longest_turn_us(&self) -> u64 {
+        self.longest_turn_us.take()
+    }
+
+    fn end_turn(&self, now_us: u64) {
+        let turn_us = now_us - self.now_us.get();
+        if turn_us > self.longest_turn_us.get() {
+            self.longest_turn_us.set(turn_us);
         }
     }
 
@@ -343,16 +359,17 @@ impl Ring {
         let block = block && completions.is_empty();
         if block {
             let due_ms = inner.wheel.next_due_ms().map_or(SLEEP_MS_MAX, |due_ms| due_ms.saturating_sub(inner.now_ms).min(SLEEP_MS_MAX));
-            let before = self.elapsed_us();
+            let before_us = self.elapsed_us();
+            self.end_turn(before_us);
             inner.submit(1, Some(due_ms));
             self.now_us.set(self.elapsed_us());
-            let asleep_us = self.now_us.get() - before;
             inner.stats.sleeps += 1;
-            inner.stats.busy_us += before.saturating_sub(inner.stats.busy_us + inner.stats.asleep_us);
-            inner.stats.asleep_us += asleep_us;
+            inner.stats.asleep_us += self.now_us.get() - before_us;
         } else {
             inner.submit(0, None);
-            self.now_us.set(self.elapsed_us());
+            let now_us = self.elapsed_us();
+            self.end_turn(now_us);
+            self.now_us.set(now_us);
         }
         inner.now_ms = self.now_ms();
         inner.collect(&mut completions);
