@@ -29,3 +29,19 @@ impl<T> Board<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Readers get what was posted last; what they read before stays as it was.
+    #[test]
+    fn the_newest_is_read() {
+        let board: Board<u32> = Board::default();
+        assert_eq!(*board.latest(), 0);
+        board.post(Arc::new(1));
+        let earlier = board.latest();
+        board.post(Arc::new(2));
+        assert_eq!((*earlier, *board.latest()), (1, 2));
+    }
+}

@@ -281,6 +281,16 @@ mod tests {
         }
     }
 
+    /// The page that explains the metrics has a row for each of them, and none for others.
+    #[test]
+    fn every_metric_is_explained() {
+        let page = Registry::new(1, &[]).render(Exposition::Prometheus);
+        let rendered: BTreeSet<&str> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        let rows = include_str!("../../../docs/metrics.md").lines().filter_map(|line| line.strip_prefix("| `corelane_"));
+        let explained: BTreeSet<String> = rows.filter_map(|row| Some(format!("corelane_{}", row.split_once('`')?.0))).collect();
+        assert_eq!(explained.iter().map(String::as_str).collect::<BTreeSet<_>>(), rendered);
+    }
+
     /// The same labels have one number; over the limit everything new is counted as overflow.
     #[test]
     fn series_are_bounded() {

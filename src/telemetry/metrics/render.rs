@@ -231,8 +231,12 @@ impl View<'_> {
         for (index, shard) in self.shards.iter().enumerate() {
             metric.value(&[("shard", &index.to_string())], shard.snapshot_version.get());
         }
-        page.metric(Kind::Histogram, "corelane_shard_loop_lag_seconds", "How late the loop of a shard came to a task that was due.")
-            .distribution(&[], &self.shards.iter().map(|shard| &shard.loop_lag).collect());
+        page.metric(
+            Kind::Histogram,
+            "corelane_shard_loop_lag_seconds",
+            "The longest turn of the loop of a shard in each tenth of a second.",
+        )
+        .distribution(&[], &self.shards.iter().map(|shard| &shard.loop_lag).collect());
         let mut metric = page.metric(Kind::Gauge, "corelane_shard_busy_ratio", "Share of the last seconds in which a shard was awake.");
         for (index, shard) in self.shards.iter().enumerate() {
             metric.value(&[("shard", &index.to_string())], shard.busy_ppm.get() as f64 / 1e6);

@@ -229,7 +229,7 @@ impl ShardMetrics {
         self.busy_ppm.add((now_ppm as i64 - self.busy_ppm.get()) / BUSY_LOOKS);
     }
 
-    /// The loop came to a task this long after it was due: what a request waits while others are served.
+    /// The longest turn of the loop since the last look, about ten times a second: what a request waited while others were served.
     pub fn loop_lag(&self, lag_us: u64) {
         self.loop_lag.observe(lag_us);
     }
