@@ -41,6 +41,7 @@ pub(crate) struct Desk {
     board: Arc<Board<Overview>>,
     on_ready: Option<OnReady>,
     ready: bool,
+    not_ready: Option<String>,
     findings: Arc<[Finding]>,
     ingress_status: Arc<[IngressStatus]>,
 }
@@ -70,40 +71,45 @@ impl Desk {
             board,
             on_ready: Some(on_ready),
             ready: false,
+            not_ready: None,
             findings: Arc::from([]),
             ingress_status: Arc::from([]),
         })
     }
 
     /// Translates the objects and publishes what came of it. `since` is when the oldest change was first seen.
-    pub(crate) fn turn(&mut self, source: &Source, since: Instant, now: Instant) {
+    pub(crate) fn turn(&mut self, source: &mut Source, since: Instant, now: Instant) {
+        if source.unlisted().is_some() {
+            return self.report(source, now);
+        }
         // One bad object is contained where it is translated; this is the net below: what was last good is served on.
         let translated =
             panic::catch_unwind(AssertUnwindSafe(|| translate::translate(source.resources(), &self.config.options, &mut self.memory)));
         let Ok(translation) = translated else {
             tracing::error!("translation failed: this is a fault in Corelane; the last good snapshot stays in service");
-            return self.report(source);
+            return self.report(source, now);
         };
         self.say(source, &translation);
+        source.learn(&translation, &self.ingress_status);
         if source.missing().is_none() && !self.serves(&translation) {
             let snapshot = Arc::new(self.snapshot(translation, now));
             self.snapshot = Some(snapshot.clone());
             self.shards.publish(&snapshot, since);
         }
-        self.report(source);
+        self.report(source, now);
     }
 
     /// Hears what the shards serve now.
-    pub(crate) fn hear(&mut self, source: &Source) {
+    pub(crate) fn hear(&mut self, source: &Source, now: Instant) {
         for delay in self.shards.hear() {
             self.registry.propagated(delay);
         }
-        self.report(source);
+        self.report(source, now);
     }
 
     /// Regular chores; true if a new snapshot is due.
-    pub(crate) fn heartbeat(&mut self, source: &Source, wall_clock_s: u64) -> bool {
-        self.report(source);
+    pub(crate) fn heartbeat(&mut self, source: &Source, now: Instant, wall_clock_s: u64) -> bool {
+        self.report(source, now);
         if !self.tickets.rotates_in(wall_clock_s).is_zero() {
             return false;
         }
@@ -167,19 +173,26 @@ impl Desk {
     }
 
     /// Posts the state of affairs.
-    fn report(&mut self, source: &Source) {
-        let sources = source.states();
+    fn report(&mut self, source: &Source, now: Instant) {
+        let sources = source.states(now);
         // The age of the configuration is that of its stalest part.
         if let Some(Some(at)) = sources.iter().map(|state| state.current_at).min() {
             self.registry.config_current(at);
         }
         let becomes_ready = !self.ready && self.snapshot.is_some() && self.shards.all_serve();
         self.ready |= becomes_ready;
-        let waiting = || source.missing().unwrap_or_else(|| "not every shard serves the first snapshot yet".to_owned());
+        let not_ready =
+            (!self.ready).then(|| source.missing().unwrap_or_else(|| "not every shard serves the first snapshot yet".to_owned()));
+        if not_ready != self.not_ready {
+            if let Some(reason) = &not_ready {
+                tracing::info!("not ready: {reason}");
+            }
+            self.not_ready.clone_from(&not_ready);
+        }
         let overview = Arc::new(Overview {
             snapshot: self.snapshot.clone(),
             served: self.shards.served().to_vec(),
-            not_ready: if self.ready { None } else { Some(waiting()) },
+            not_ready,
             findings: self.findings.clone(),
             ingress_status: self.ingress_status.clone(),
             sources,

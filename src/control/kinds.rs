@@ -14,6 +14,9 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::Ingress;
 use k8s_openapi::api::networking::v1::IngressClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Api;
+use kube::Client;
+use kube::core::DeserializeGuard;
 use serde::de::DeserializeOwned;
 
 use crate::snapshot::finding::ObjectKey;
@@ -33,15 +36,24 @@ pub(crate) trait Kind:
 
     fn of_mut(resources: &mut Resources) -> &mut Objects<Self>;
 
+    /// The way to these objects in a cluster: of one namespace, or of all. One that does not decode is told from the others.
+    fn api(client: &Client, namespace: Option<&str>) -> Api<DeserializeGuard<Self>>;
+
     /// What an API server does to an object before it stores it.
     fn admit(&mut self) {}
 }
 
 macro_rules! kind {
-    ($kind:ty, $namespaced:literal, $field:ident) => {
-        kind!($kind, $namespaced, $field, {});
+    ($kind:ty, $field:ident, cluster) => {
+        kind!($kind, $field, false, |client, _namespace| Api::all(client), {});
     };
-    ($kind:ty, $namespaced:literal, $field:ident, { $($more:item)* }) => {
+    ($kind:ty, $field:ident, namespaced $(, $more:item)?) => {
+        kind!($kind, $field, true, |client, namespace| match namespace {
+            Some(namespace) => Api::namespaced(client, namespace),
+            None => Api::all(client),
+        }, { $($more)? });
+    };
+    ($kind:ty, $field:ident, $namespaced:literal, |$client:ident, $namespace:ident| $api:expr, { $($more:item)? }) => {
         impl Kind for $kind {
             const NAMESPACED: bool = $namespaced;
 
@@ -53,25 +65,33 @@ macro_rules! kind {
                 &mut resources.$field
             }
 
-            $($more)*
+            fn api(client: &Client, $namespace: Option<&str>) -> Api<DeserializeGuard<Self>> {
+                let $client = client.clone();
+                $api
+            }
+
+            $($more)?
         }
     };
 }
 
-kind!(Ingress, true, ingresses);
-kind!(IngressClass, false, ingress_classes);
-kind!(Service, true, services);
-kind!(EndpointSlice, true, endpoint_slices);
-kind!(Node, false, nodes);
-kind!(Secret, true, secrets, {
+kind!(Ingress, ingresses, namespaced);
+kind!(IngressClass, ingress_classes, cluster);
+kind!(Service, services, namespaced);
+kind!(EndpointSlice, endpoint_slices, namespaced);
+kind!(Node, nodes, cluster);
+kind!(
+    Secret,
+    secrets,
+    namespaced,
     fn admit(&mut self) {
         for (name, text) in self.string_data.take().unwrap_or_default() {
             self.data.get_or_insert_default().insert(name, k8s_openapi::ByteString(text.into_bytes()));
         }
     }
-});
-kind!(ConfigMap, true, config_maps);
-kind!(Namespace, false, namespaces);
+);
+kind!(ConfigMap, config_maps, namespaced);
+kind!(Namespace, namespaces, cluster);
 
 /// Something to do for every kind.
 pub(crate) trait Visitor {
@@ -88,6 +108,16 @@ pub(crate) fn each(visitor: &mut impl Visitor) {
     visitor.visit::<Secret>();
     visitor.visit::<ConfigMap>();
     visitor.visit::<Namespace>();
+}
+
+/// Namespace and name of an object.
+pub(crate) fn key(metadata: &ObjectMeta) -> ObjectKey {
+    ObjectKey { namespace: metadata.namespace.clone().unwrap_or_default(), name: metadata.name.clone().unwrap_or_default() }
+}
+
+/// `ingresses.networking.k8s.io`, as `kubectl` and RBAC rules name a kind.
+pub(crate) fn plural<K: Kind>() -> String {
+    if K::GROUP.is_empty() { K::URL_PATH_SEGMENT.to_owned() } else { format!("{}.{}", K::URL_PATH_SEGMENT, K::GROUP) }
 }
 
 /// How many objects there are of all kinds.

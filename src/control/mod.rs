@@ -5,15 +5,21 @@
 //! source, the last good snapshot is served.
 
 mod burst;
+mod cluster;
 pub mod config;
+mod connect;
 mod desk;
+mod feed;
 mod follow;
 mod keys;
 mod kinds;
 mod manifest_file;
 mod manifests;
 mod publish;
+mod referenced;
 mod source;
+mod status;
+mod trouble;
 mod walk;
 
 use std::sync::Arc;
@@ -75,7 +81,7 @@ pub fn run(config: Config, wiring: Wiring) -> Result<(), StartError> {
 
 async fn follow(config: Config, wiring: Wiring) -> Result<(), StartError> {
     let Wiring { publishers, bell, registry, board, on_ready, mut stop } = wiring;
-    let mut source = Source::open(&config, now())?;
+    let mut source = Source::open(&config, now()).await?;
     source.follow(now());
     let mut desk = Desk::new(config, publishers, registry, board, on_ready, wall_clock_s())?;
     // The moment of the oldest change that no snapshot contains yet.
@@ -86,16 +92,16 @@ async fn follow(config: Config, wiring: Wiring) -> Result<(), StartError> {
         tokio::select! {
             biased;
             _ = &mut stop => return Ok(()),
-            () = bell.0.notified() => desk.hear(&source),
+            () = bell.0.notified() => desk.hear(&source, now()),
             () = tokio::time::sleep_until(earliest), if waiting.is_some() => {
                 if let Some(since) = waiting.take() {
-                    desk.turn(&source, since, now());
+                    desk.turn(&mut source, since, now());
                     earliest = tokio::time::Instant::now() + GAP_MIN;
                 }
             }
             since = source.changed() => waiting = waiting.or(Some(since)),
             _ = heartbeat.tick() => {
-                if desk.heartbeat(&source, wall_clock_s()) {
+                if desk.heartbeat(&source, now(), wall_clock_s()) {
                     waiting = waiting.or_else(|| Some(now()));
                 }
             }
@@ -109,7 +115,7 @@ async fn follow(config: Config, wiring: Wiring) -> Result<(), StartError> {
 /// As [`run`], and where a cluster does not answer in time.
 pub fn load_once(config: &Config) -> Result<Overview, StartError> {
     runtime()?.block_on(async {
-        let mut source = Source::open(config, now())?;
+        let mut source = Source::open(config, now()).await?;
         let registry = Arc::new(Registry::new(0, &[]));
         let board = Arc::new(Board::default());
         // Nothing is kept on disk by a command that only looks.
@@ -117,7 +123,7 @@ pub fn load_once(config: &Config) -> Result<Overview, StartError> {
         let mut desk = Desk::new(config, Vec::new(), registry, board.clone(), Box::new(|_| {}), wall_clock_s())?;
         let deadline = tokio::time::Instant::now() + LOAD_TIMEOUT;
         loop {
-            desk.turn(&source, now(), now());
+            desk.turn(&mut source, now(), now());
             let Some(missing) = source.missing() else { return Ok(Overview::clone(&board.latest())) };
             if tokio::time::timeout_at(deadline, source.changed()).await.is_err() {
                 let message = format!("the cluster did not answer within {} s: {missing}", LOAD_TIMEOUT.as_secs());

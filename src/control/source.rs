@@ -2,30 +2,32 @@
 
 use std::time::Instant;
 
+use crate::control::cluster::Cluster;
 use crate::control::config::Config;
 use crate::control::config::SourceConfig;
 use crate::control::config::StartError;
 use crate::control::manifests::Manifests;
 use crate::snapshot::finding::Finding;
+use crate::snapshot::overview::IngressStatus;
 use crate::snapshot::overview::SourceState;
+use crate::translate::Translation;
 use crate::translate::resources::Resources;
 
 /// Keeps the objects current.
 pub(crate) enum Source {
     Manifests(Box<Manifests>),
+    Cluster(Box<Cluster>),
 }
 
 impl Source {
-    /// Opens the source. A directory is read whole here; of a cluster only the way to it is found.
+    /// Opens the source. Directories are read whole here; of a cluster only the way to it is found.
     ///
     /// # Errors
     /// The source cannot even begin.
-    pub(crate) fn open(config: &Config, now: Instant) -> Result<Self, StartError> {
+    pub(crate) async fn open(config: &Config, now: Instant) -> Result<Self, StartError> {
         match &config.source {
             SourceConfig::Manifests(directories) => Ok(Self::Manifests(Box::new(Manifests::load(directories, now)?))),
-            SourceConfig::Cluster(_) => {
-                Err(StartError { message: "clusters cannot be watched yet: give a directory with --manifests".to_owned() })
-            }
+            SourceConfig::Cluster(cluster) => Ok(Self::Cluster(Box::new(Cluster::open(cluster, &config.options).await?))),
         }
     }
 
@@ -33,6 +35,8 @@ impl Source {
     pub(crate) fn follow(&mut self, now: Instant) {
         match self {
             Self::Manifests(manifests) => manifests.follow(now),
+            // It is watched since it was opened.
+            Self::Cluster(_) => {}
         }
     }
 
@@ -40,6 +44,7 @@ impl Source {
     pub(crate) async fn changed(&mut self) -> Instant {
         match self {
             Self::Manifests(manifests) => manifests.changed().await,
+            Self::Cluster(cluster) => cluster.changed().await,
         }
     }
 
@@ -47,6 +52,7 @@ impl Source {
     pub(crate) fn resources(&self) -> &Resources {
         match self {
             Self::Manifests(manifests) => manifests.resources(),
+            Self::Cluster(cluster) => cluster.resources(),
         }
     }
 
@@ -54,20 +60,39 @@ impl Source {
     pub(crate) fn findings(&self) -> &[Finding] {
         match self {
             Self::Manifests(manifests) => manifests.findings(),
+            Self::Cluster(cluster) => cluster.findings(),
         }
     }
 
     /// How each part of the source does.
-    pub(crate) fn states(&self) -> Vec<SourceState> {
+    pub(crate) fn states(&self, now: Instant) -> Vec<SourceState> {
         match self {
             Self::Manifests(manifests) => manifests.states(),
+            Self::Cluster(cluster) => cluster.states(now),
         }
     }
 
-    /// What is still missing of the first full set of objects.
+    /// What is still missing before objects can be translated: a part of them would be served as if it were all.
+    pub(crate) fn unlisted(&self) -> Option<String> {
+        match self {
+            Self::Manifests(_) => None,
+            Self::Cluster(cluster) => cluster.unlisted(),
+        }
+    }
+
+    /// What is still missing before the first snapshot: beside the above, objects that translation was found to refer to.
     pub(crate) fn missing(&self) -> Option<String> {
         match self {
             Self::Manifests(_) => None,
+            Self::Cluster(cluster) => cluster.missing(),
+        }
+    }
+
+    /// Says what translation made of the objects: a cluster keeps only Secrets that are referred to, and is told the status.
+    pub(crate) fn learn(&mut self, translation: &Translation, status: &[IngressStatus]) {
+        match self {
+            Self::Manifests(_) => {}
+            Self::Cluster(cluster) => cluster.learn(translation, status),
         }
     }
 }
