@@ -163,8 +163,8 @@ impl View<'_> {
         let mut metric = page.metric(Kind::Gauge, "corelane_connections", "Downstream connections, by what they are doing.");
         for (index, shard) in self.shards.iter().enumerate() {
             let index = index.to_string();
-            for (listener, states) in self.listeners.iter().zip(&shard.connections) {
-                for (state, count) in ConnectionState::ALL.iter().zip(states) {
+            for (listener, cells) in self.listeners.iter().zip(&shard.connections) {
+                for (state, count) in ConnectionState::ALL.iter().zip(&cells.0) {
                     metric.value(&[("shard", &index), ("listener", listener), ("state", state.label())], count.get());
                 }
             }

@@ -124,14 +124,19 @@ impl SeriesTable {
     }
 }
 
+/// Connections of one listener, by [`ConnectionState`]. They change with every request, so they keep to lines of their own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct ListenerCells(pub(crate) [Gauge; ConnectionState::ALL.len()]);
+
 /// The counters of one shard; only that shard writes them.
 // Two cores that count must not share a cache line, nor the pair of lines that is fetched together.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct ShardMetrics {
     series: SeriesTable,
-    /// By listener and by [`ConnectionState`].
-    pub(crate) connections: Box<[[Gauge; ConnectionState::ALL.len()]]>,
+    /// By listener.
+    pub(crate) connections: Box<[ListenerCells]>,
     pub(crate) rejected: Labelled<&'static str>,
     pub(crate) retried: Labelled<&'static str>,
     /// By result, version and whether the session was resumed.
@@ -153,7 +158,7 @@ const BUSY_LOOKS: i64 = 64;
 
 impl ShardMetrics {
     pub(crate) fn new(listeners: usize) -> Self {
-        Self { connections: (0..listeners).map(|_| Default::default()).collect(), ..Self::default() }
+        Self { connections: (0..listeners).map(|_| ListenerCells::default()).collect(), ..Self::default() }
     }
 
     /// Makes room for a series; called by control before the shard hears of the number.
@@ -191,8 +196,8 @@ impl ShardMetrics {
 
     /// A downstream connection entered (+1) or left (-1) a state.
     pub fn connection(&self, listener: usize, state: ConnectionState, delta: i64) {
-        if let Some(states) = self.connections.get(listener) {
-            states[state as usize].add(delta);
+        if let Some(cells) = self.connections.get(listener) {
+            cells.0[state as usize].add(delta);
         }
     }
 
@@ -237,5 +242,48 @@ impl ShardMetrics {
     /// Lines of the access log had to be dropped.
     pub fn access_log_dropped(&self, lines: u64) {
         self.access_log_dropped.add(lines);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The busy ratio follows the loop within seconds, a loop that never sleeps included, and a clock that stands changes nothing.
+    #[test]
+    fn the_busy_ratio_follows_the_loop() {
+        let metrics = ShardMetrics::new(0);
+        let (mut busy_us, mut asleep_us) = (0, 0);
+        for (share_of_100, want_ppm) in [(100, 990_000..=1_000_000), (30, 290_000..=310_000), (0, 0..=10_000)] {
+            for _ in 0..6 * BUSY_LOOKS {
+                busy_us += share_of_100 * 1000;
+                asleep_us += (100 - share_of_100) * 1000;
+                metrics.loop_turn(busy_us, asleep_us);
+            }
+            assert!(want_ppm.contains(&metrics.busy_ppm.get()), "{} after {share_of_100} %", metrics.busy_ppm.get());
+        }
+        let before = metrics.busy_ppm.get();
+        metrics.loop_turn(busy_us, asleep_us);
+        assert_eq!(metrics.busy_ppm.get(), before);
+    }
+
+    /// A status of no class, and a listener that does not exist, do no harm.
+    #[test]
+    fn strange_numbers_do_no_harm() {
+        let metrics = ShardMetrics::new(1);
+        for status in [0, 99, 600, 999, u16::MAX] {
+            metrics.request(&RequestSample {
+                series: 0,
+                status,
+                protocol: Protocol::Http2,
+                duration_us: u64::MAX,
+                upstream_us: Some(u64::MAX),
+            });
+        }
+        let cells = metrics.series(UNMATCHED).expect("always there");
+        assert_eq!(cells.requests[Protocol::Http2 as usize][0].get(), 5);
+        metrics.connection(7, ConnectionState::Idle, 1);
+        metrics.connection(0, ConnectionState::Idle, 1);
+        assert_eq!(metrics.connections[0].0[ConnectionState::Idle as usize].get(), 1);
     }
 }
