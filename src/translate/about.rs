@@ -32,8 +32,9 @@ impl<'f> About<'f> {
     }
 
     fn say(&mut self, severity: Severity, field: &str, reason: &'static str, message: String, cure: String) {
-        let object = self.object.clone();
-        self.findings.push(Finding { severity, kind: self.kind, object, field: field.to_owned(), reason, message, cure });
+        let (object, field) = (self.object.clone(), one_line(field.to_owned()));
+        let (message, cure) = (one_line(message), one_line(cure));
+        self.findings.push(Finding { severity, kind: self.kind, object, field, reason, message, cure });
     }
 }
 
@@ -45,6 +46,14 @@ pub(crate) fn quoted(text: &str) -> String {
         short.push_str("...");
     }
     format!("\"{short}\"")
+}
+
+/// `text` without the control characters that a name in it may hold.
+fn one_line(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    text.chars().flat_map(|character| if character.is_control() { character.escape_default().collect() } else { vec![character] }).collect()
 }
 
 #[cfg(test)]
@@ -61,6 +70,16 @@ mod tests {
             (&"x".repeat(61), &format!("\"{}...\"", "x".repeat(60))),
         ] {
             assert_eq!(quoted(text), want);
+        }
+    }
+
+    /// Whatever an object is called, a finding is one line.
+    #[test]
+    fn findings_are_single_lines() {
+        for (text, want) in
+            [("Service a/b", "Service a/b"), ("Service a/b\r\nc\u{1b}", "Service a/b\\r\\nc\\u{1b}"), ("b\u{fc}", "b\u{fc}")]
+        {
+            assert_eq!(one_line(text.to_owned()), want);
         }
     }
 }

@@ -24,6 +24,8 @@ mod rules;
 mod scope;
 pub mod secret;
 mod service;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

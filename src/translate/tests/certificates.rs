@@ -1,0 +1,1 @@
+//! Which certificate each host shows.
