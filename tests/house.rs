@@ -459,6 +459,23 @@ fn the_drawing_shows_the_house() {
     assert_eq!(table(&page, "crate"), as_table(DOORS));
 }
 
+/// Every outside crate has its reason in docs/decisions/0003, and what has none is not in Cargo.toml.
+#[test]
+fn every_dependency_has_its_reason() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = fs::read_to_string(root.join("Cargo.toml")).expect("Cargo.toml");
+    let page = fs::read_to_string(root.join("docs/decisions/0003-dependencies.md")).expect("docs/decisions/0003-dependencies.md");
+    let wanted: Vec<_> = manifest
+        .lines()
+        .skip_while(|line| *line != "[dependencies]")
+        .skip(1)
+        .take_while(|line| !line.starts_with('['))
+        .filter_map(|line| line.split([' ', '.', '=']).next().filter(|name| !name.is_empty() && !name.starts_with('#')))
+        .collect();
+    let given: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    assert_eq!(given, wanted);
+}
+
 /// Each check sees the fault it is there for: a house with one of each gets them all named, and a sound line none.
 #[test]
 fn every_kind_of_fault_is_seen() {
