@@ -43,7 +43,7 @@ fn perform(invocation: Invocation) -> Result<(), Failure> {
             access_log_format: run.access_log_format,
             log: run.log,
         }),
-        Invocation::Demo(_) => Err(Failure { code: 1, message: "demo: not there yet".to_owned() }),
+        Invocation::Demo(demo) => boot::demo(&demo.scene, demo.placement, demo.log),
         Invocation::Check { control, output } => boot::check(&control, output),
         Invocation::Explain { of: Source::Objects(control), question, output } => boot::explain(&control, &question, output),
         Invocation::Explain { of: Source::Instance(admin), question, output } => boot::explain_there(admin, &question, output),

@@ -1,5 +1,6 @@
 //! The house while it stands: built from the ground up, lived in until a signal, drained in the order that loses no request.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -22,6 +23,7 @@ use crate::admin;
 use crate::admin::Windows;
 use crate::boot::config::Config;
 use crate::boot::failure::Failure;
+use crate::boot::placement;
 use crate::boot::placement::Cores;
 use crate::boot::thread;
 use crate::control;
@@ -29,6 +31,8 @@ use crate::control::Bell;
 use crate::control::StartError;
 use crate::control::Wiring;
 use crate::net::Remote;
+use crate::net::limits;
+use crate::net::tls;
 use crate::shard;
 use crate::shard::Parts;
 use crate::shard::Shards;
@@ -49,7 +53,7 @@ enum Event {
 }
 
 /// Everything that runs.
-pub(crate) struct House {
+struct House {
     shards: Shards,
     draining: Arc<AtomicBool>,
     pre_stop_delay: Duration,
@@ -61,11 +65,31 @@ pub(crate) struct House {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// Builds the house in order: signals, admin, shards, then control, which lets it serve.
+/// What is called when the house serves, after the ready line.
+pub(crate) type Announce = Box<dyn FnOnce(&Bound) + Send>;
+
+/// The addresses the house has really got.
+pub(crate) struct Bound {
+    /// Whether it is for TLS, and where.
+    pub(crate) listeners: Vec<(bool, SocketAddr)>,
+    pub(crate) admin: SocketAddr,
+}
+
+/// Builds the house and lives in it.
 ///
 /// # Errors
-/// Whatever is not to be had; the process ends, so nothing is taken down.
-pub(crate) fn build(config: Config, cores: Cores, open_files: u64) -> Result<House, Failure> {
+/// What kept it from starting, or cut it short.
+pub(crate) fn stand(config: Config, announce: Announce) -> Result<(), Failure> {
+    tls::install_crypto();
+    let open_files = limits::raise_open_files().map_err(|error| Failure::general(format!("cannot read RLIMIT_NOFILE: {error}")))?;
+    let cores = placement::place(&config.placement, &limits::allowed_cpus())?;
+    // Threads that are started from here inherit it; shards pin themselves.
+    limits::pin_current_thread(&cores.housekeeping);
+    build(config, cores, open_files, announce)?.live()
+}
+
+/// Builds the house in order: signals, admin, shards, then control, which lets it serve.
+fn build(config: Config, cores: Cores, open_files: u64, announce: Announce) -> Result<House, Failure> {
     let (sender, events) = mpsc::channel();
     watch_signals(sender.clone())?;
     let admin = admin::bind(&config.admin).map_err(|error| Failure::of_io(&format!("admin {}", config.admin.address), &error))?;
@@ -102,8 +126,12 @@ pub(crate) fn build(config: Config, cores: Cores, open_files: u64) -> Result<Hou
     };
     threads.push(thread::spawn("admin", move || admin.run(windows, admin_stops))?);
     let (stop_control, stop) = oneshot::channel();
-    let line = ReadyLine { bound: bound(&listens, shards.addresses()), admin: admin_address };
-    let on_ready = Box::new(move |overview: &Overview| line.print(overview));
+    let bound = Bound { listeners: bound(&listens, shards.addresses()), admin: admin_address };
+    let on_ready = Box::new(move |overview: &Overview| {
+        // A closed stderr keeps nobody from serving.
+        let _closed = writeln!(std::io::stderr().lock(), "{}", ready_line(&bound, overview));
+        announce(&bound);
+    });
     let wiring = Wiring { publishers, bell, registry, board, on_ready, stop };
     let ended = sender.clone();
     let control_config = config.control;
@@ -120,7 +148,7 @@ impl House {
     ///
     /// # Errors
     /// Control could not start, or a second signal cut the drain short.
-    pub(crate) fn live(self) -> Result<(), Failure> {
+    fn live(self) -> Result<(), Failure> {
         self.until_stopped()?;
         tracing::info!(delay_s = self.pre_stop_delay.as_secs(), "stopping: readiness says no, connections are still accepted");
         self.draining.store(true, Ordering::SeqCst);
@@ -207,30 +235,17 @@ fn bound(configured: &[(bool, SocketAddr)], addresses: &[(String, SocketAddr)]) 
 }
 
 /// What is said on stderr, once, when every listener is bound and the first full set of objects is served.
-struct ReadyLine {
-    bound: Vec<(bool, SocketAddr)>,
-    admin: SocketAddr,
-}
-
-impl ReadyLine {
-    fn print(&self, overview: &Overview) {
-        // A closed stderr keeps nobody from serving.
-        let _closed = std::io::Write::write_all(&mut std::io::stderr().lock(), format!("{}\n", self.text(overview)).as_bytes());
-    }
-
-    fn text(&self, overview: &Overview) -> String {
-        let list = |tls: bool| {
-            let addresses: Vec<String> = self.bound.iter().filter(|bound| bound.0 == tls).map(|(_, address)| address.to_string()).collect();
-            addresses.join(",")
-        };
-        let (routes, upstreams) = overview.snapshot.as_ref().map_or((0, 0), |snapshot| {
-            let routes = snapshot.routes.hosts().map(|(_, _, paths)| paths.len()).sum();
-            (routes, snapshot.clusters.iter().flatten().count())
-        });
-        let shards = overview.served.len();
-        let (http, https, admin) = (list(false), list(true), self.admin);
-        format!("ready shards={shards} http={http} https={https} admin={admin} routes={routes} upstreams={upstreams}")
-    }
+fn ready_line(bound: &Bound, overview: &Overview) -> String {
+    let list = |tls: bool| {
+        let of_kind = bound.listeners.iter().filter(|listener| listener.0 == tls);
+        of_kind.map(|(_, address)| address.to_string()).collect::<Vec<_>>().join(",")
+    };
+    let (routes, upstreams) = overview.snapshot.as_ref().map_or((0, 0), |snapshot| {
+        let routes = snapshot.routes.hosts().map(|(_, _, paths)| paths.len()).sum();
+        (routes, snapshot.clusters.iter().flatten().count())
+    });
+    let (shards, http, https, admin) = (overview.served.len(), list(false), list(true), bound.admin);
+    format!("ready shards={shards} http={http} https={https} admin={admin} routes={routes} upstreams={upstreams}")
 }
 
 #[expect(clippy::disallowed_methods, reason = "when the process began, for its age")]
@@ -246,13 +261,13 @@ mod tests {
     #[test]
     fn the_ready_line_keeps_its_words() {
         let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
-        let line = ReadyLine {
-            bound: vec![(false, address("127.0.0.1:81")), (true, address("[::]:443")), (false, address("[::]:80"))],
+        let bound = Bound {
+            listeners: vec![(false, address("127.0.0.1:81")), (true, address("[::]:443")), (false, address("[::]:80"))],
             admin: address("127.0.0.1:9900"),
         };
         let overview = Overview { served: vec![1, 1], ..Overview::default() };
         assert_eq!(
-            line.text(&overview),
+            ready_line(&bound, &overview),
             "ready shards=2 http=127.0.0.1:81,[::]:80 https=[::]:443 admin=127.0.0.1:9900 routes=0 upstreams=0"
         );
     }

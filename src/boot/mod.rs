@@ -5,19 +5,19 @@
 
 mod ask;
 mod config;
+mod demo;
 mod failure;
 mod house;
 mod look;
 mod placement;
 mod thread;
 
-use crate::net::limits;
-use crate::net::tls;
 use crate::telemetry::program_log;
 
 pub use ask::explain_there;
 pub use ask::status;
 pub use config::Config;
+pub use demo::demo;
 pub use failure::Failure;
 pub use look::check;
 pub use look::explain;
@@ -29,10 +29,5 @@ pub use look::version;
 /// What kept it from starting, or cut it short.
 pub fn run(config: Config) -> Result<(), Failure> {
     program_log::start(&config.log);
-    tls::install_crypto();
-    let open_files = limits::raise_open_files().map_err(|error| Failure::general(format!("cannot read RLIMIT_NOFILE: {error}")))?;
-    let cores = placement::place(&config.placement, &limits::allowed_cpus())?;
-    // Threads that are started from here inherit it; shards pin themselves.
-    limits::pin_current_thread(&cores.housekeeping);
-    house::build(config, cores, open_files)?.live()
+    house::stand(config, Box::new(|_| {}))
 }

@@ -18,6 +18,7 @@ use crate::config::value::Address;
 use crate::config::value::Field;
 use crate::config::value::Shards;
 use crate::config::value::Word;
+use crate::demo;
 use crate::explain::Output;
 use crate::explain::Question;
 
@@ -126,7 +127,7 @@ pub(super) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Invo
     };
     match line.command {
         Command::Run(given) => resolve::run(merged(given)?).map(|run| Invocation::Run(Box::new(run))),
-        Command::Demo(arguments) => Ok(Invocation::Demo(Box::new(demo(arguments)))),
+        Command::Demo(arguments) => Ok(Invocation::Demo(Box::new(demo_of(arguments)))),
         Command::Check { settings, output } => {
             let control = resolve::control(merged(settings)?)?;
             Ok(Invocation::Check { control: Box::new(control), output: output_of(output) })
@@ -148,16 +149,18 @@ fn output_of(given: Option<Word<Output>>) -> Output {
     given.map_or(Output::Text, |word| word.0)
 }
 
-fn demo(arguments: DemoArguments) -> Demo {
+fn demo_of(arguments: DemoArguments) -> Demo {
     let settings = Settings {
         log_level: Some(arguments.log_level.unwrap_or(Word(crate::telemetry::program_log::Level::WARN))),
         ..Settings::default()
     };
     Demo {
-        directory: arguments.dir,
-        http: arguments.http.map(|address| address.0),
-        https: arguments.https.map(|address| address.0),
-        admin: arguments.admin.map(|address| address.0),
+        scene: demo::Config {
+            directory: arguments.dir,
+            http: arguments.http.map(|address| address.0),
+            https: arguments.https.map(|address| address.0),
+            admin: arguments.admin.map(|address| address.0),
+        },
         placement: arguments.shards.map(|shards| shards.0).unwrap_or_default(),
         log: resolve::log(&settings),
     }

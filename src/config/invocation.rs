@@ -1,11 +1,11 @@
 //! What comes out of the settings: a command with everything it needs.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::admin;
 use crate::control;
+use crate::demo;
 use crate::explain::Output;
 use crate::explain::Question;
 use crate::shard::ListenerConfig;
@@ -62,11 +62,7 @@ pub struct Run {
 /// What `demo` needs; addresses that are not given are chosen when they are seen to be free.
 #[derive(Debug)]
 pub struct Demo {
-    /// Where the manifests are written and kept; `None` writes them to a directory that goes when the demo ends.
-    pub directory: Option<PathBuf>,
-    pub http: Option<SocketAddr>,
-    pub https: Option<SocketAddr>,
-    pub admin: Option<SocketAddr>,
+    pub scene: demo::Config,
     pub placement: Placement,
     pub log: program_log::Config,
 }

@@ -16,6 +16,18 @@ pub struct Config {
     pub state_dir: Option<PathBuf>,
 }
 
+impl Config {
+    /// Serves these directories, with every other setting at its default, and keeps nothing on disk.
+    pub fn of_manifests(directories: Vec<PathBuf>) -> Self {
+        Self {
+            source: SourceConfig::Manifests(directories),
+            options: Options { allow_loopback: true, ..Options::default() },
+            publish_status_addresses: Vec::new(),
+            state_dir: None,
+        }
+    }
+}
+
 /// Where objects come from.
 #[derive(Clone, Debug)]
 pub enum SourceConfig {
