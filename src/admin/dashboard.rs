@@ -1,4 +1,4 @@
-//! The dashboard: one page for people, without scripts and without anything from elsewhere.
+//! The dashboard: one page for people, without anything from elsewhere.
 
 use askama::Template;
 
