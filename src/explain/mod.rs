@@ -306,7 +306,8 @@ mod tests {
             connections: Some(2),
             burst_multiplier: 5,
             exempt: Vec::new(),
-            status: 503,
+            request_status: 503,
+            connection_status: 503,
         };
         let canary = |weight| {
             Some(Arc::new(Canary {

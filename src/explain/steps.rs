@@ -125,7 +125,7 @@ fn limited(facts: &Facts<'_, '_, '_>) -> Option<Step> {
     if rule::contains(&limit.exempt, client) {
         return Some(passes("limit-*", format!("{client} is exempt")));
     }
-    Some(passes("limit-*", format!("{client} may make {}; over it {}", allowance(limit), limit.status)))
+    Some(passes("limit-*", format!("{client} may make {}; over it {}", allowance(limit), limit.request_status)))
 }
 
 fn allowance(limit: &RateLimit) -> String {

@@ -134,11 +134,6 @@ fn verify_fast(entry: &str, password: &[u8]) -> Option<bool> {
     Some(false)
 }
 
-/// Whether an entry has a form that can be checked; translation refuses others.
-pub fn is_supported(entry: &str) -> bool {
-    ["{SHA}", "{SSHA}", "{PLAIN}", "$apr1$", "$2a$", "$2b$", "$2y$"].iter().any(|form| entry.starts_with(form))
-}
-
 /// Compares without telling by time where the difference lies.
 fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0

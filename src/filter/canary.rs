@@ -13,6 +13,7 @@ pub fn is_chosen(canary: &Canary, head: &RequestHead<'_, '_>, random: u64) -> bo
             // With a value asked for, any other value falls through to cookie and weight.
             Some(CanaryValue::Is(want)) if value == want.as_bytes() => return true,
             Some(CanaryValue::Matches(pattern)) if std::str::from_utf8(value).is_ok_and(|value| pattern.is_match(value)) => return true,
+            Some(CanaryValue::Never) => return false,
             Some(_) => {}
             None if value == b"always" => return true,
             None if value == b"never" => return false,

@@ -66,11 +66,7 @@ pub fn on_request(facts: &Facts<'_, '_, '_>, state: &mut FilterState) -> Verdict
     if let Some(limit) = &policy.rate_limit {
         match state.limits.admit(limit, facts.client_address(), facts.now_ms) {
             Ok(slot) => connection_slot = slot,
-            Err(reason) => {
-                let mut answer = Answer::plain(limit.status, reason);
-                answer.fields.push(("Retry-After", b"1".to_vec()));
-                return Verdict::Answer(answer);
-            }
+            Err(over) => return Verdict::Answer(over.answer(limit)),
         }
     }
     let main = match &facts.rule.action {

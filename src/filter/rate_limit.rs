@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use crate::filter::answer::Answer;
 use crate::snapshot::rule;
 use crate::snapshot::rule::RateLimit;
 
@@ -41,6 +42,24 @@ struct Bucket {
 #[derive(Debug, PartialEq, Eq)]
 pub struct ConnectionSlot(Key);
 
+/// Which limit a client is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    Requests,
+    Connections,
+}
+
+impl Over {
+    /// What such a client is told.
+    pub fn answer(self, limit: &RateLimit) -> Answer {
+        let (status, reason) = match self {
+            Self::Requests => (limit.request_status, "rate_limited"),
+            Self::Connections => (limit.connection_status, "connection_limited"),
+        };
+        Answer { status, reason, fields: vec![("Retry-After", b"1".to_vec())] }
+    }
+}
+
 /// The counts of one shard.
 #[derive(Debug, Default)]
 pub struct Limits {
@@ -51,8 +70,8 @@ impl Limits {
     /// Whether `client` may make one more request now; its slot where connections are limited.
     ///
     /// # Errors
-    /// The reason for the refusal.
-    pub fn admit(&mut self, limit: &RateLimit, client: IpAddr, now_ms: u64) -> Result<Option<ConnectionSlot>, &'static str> {
+    /// Which limit the client is over.
+    pub fn admit(&mut self, limit: &RateLimit, client: IpAddr, now_ms: u64) -> Result<Option<ConnectionSlot>, Over> {
         if rule::contains(&limit.exempt, client) {
             return Ok(None);
         }
@@ -65,10 +84,10 @@ impl Limits {
         let second = limit.requests_per_second.map(|rate| account.second.after(rate, 1000, limit.burst_multiplier, now_ms));
         let minute = limit.requests_per_minute.map(|rate| account.minute.after(rate, 60_000, limit.burst_multiplier, now_ms));
         if !connected {
-            return Err("connection_limited");
+            return Err(Over::Connections);
         }
         match (second, minute) {
-            (Some(None), _) | (_, Some(None)) => return Err("rate_limited"),
+            (Some(None), _) | (_, Some(None)) => return Err(Over::Requests),
             (second, minute) => {
                 account.second = second.flatten().unwrap_or(account.second);
                 account.minute = minute.flatten().unwrap_or(account.minute);
@@ -119,13 +138,14 @@ mod tests {
 
     fn limit(second: Option<u32>, minute: Option<u32>, connections: Option<u32>, burst_multiplier: u32) -> RateLimit {
         RateLimit {
-            key: "ns/ing/path".into(),
+            key: "ns/ing".into(),
             requests_per_second: second,
             requests_per_minute: minute,
             connections,
             burst_multiplier,
             exempt: vec!["10.0.0.0/8".parse().expect("a range")],
-            status: 503,
+            request_status: 503,
+            connection_status: 429,
         }
     }
 
@@ -160,11 +180,18 @@ mod tests {
         let (mut limits, limit) = (Limits::default(), limit(None, None, Some(2), 5));
         let first = limits.admit(&limit, CLIENT, 0).expect("the first fits").expect("a slot");
         let _second = limits.admit(&limit, CLIENT, 0).expect("the second fits");
-        assert_eq!(limits.admit(&limit, CLIENT, 0), Err("connection_limited"));
+        assert_eq!(limits.admit(&limit, CLIENT, 0), Err(Over::Connections));
         assert!(limits.admit(&limit, [192, 0, 2, 2].into(), 0).is_ok());
         assert_eq!(limits.admit(&limit, [10, 0, 0, 1].into(), 0), Ok(None));
         limits.release(first);
         assert!(limits.admit(&limit, CLIENT, 0).is_ok());
+    }
+
+    /// Each limit has its own status, as `limit-req-status-code` and `limit-conn-status-code` are two keys.
+    #[test]
+    fn each_limit_has_its_own_status() {
+        let limit = limit(Some(1), None, Some(1), 1);
+        assert_eq!((Over::Requests.answer(&limit).status, Over::Connections.answer(&limit).status), (503, 429));
     }
 
     /// However many clients come, memory is bounded.

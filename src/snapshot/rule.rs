@@ -88,7 +88,7 @@ pub struct Policy {
     /// `upstream-vhost`: the Host field the upstream sees.
     pub upstream_host: Option<Arc<str>>,
     /// `custom-headers` and the like: set on responses.
-    pub response_fields: Arc<[(Arc<str>, Arc<str>)]>,
+    pub response_fields: Arc<[ResponseField]>,
     /// `x-forwarded-prefix`.
     pub forwarded_prefix: Option<Arc<str>>,
     pub timeouts: Timeouts,
@@ -121,6 +121,9 @@ impl Default for Policy {
         }
     }
 }
+
+/// Name and value of a field.
+pub type ResponseField = (Arc<str>, Arc<str>);
 
 /// A redirect of a whole path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,10 +165,17 @@ pub struct BasicAuth {
     pub users: std::collections::BTreeMap<String, String>,
 }
 
+impl BasicAuth {
+    /// Whether a password hash has a form that can be checked; translation refuses others.
+    pub fn is_supported(hash: &str) -> bool {
+        ["{SHA}", "{SSHA}", "{PLAIN}", "$apr1$", "$2a$", "$2b$", "$2y$"].iter().any(|form| hash.starts_with(form))
+    }
+}
+
 /// `limit-rps`, `limit-rpm`, `limit-connections` for each client address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateLimit {
-    /// Names the bucket set, so that a new snapshot keeps the counts: `namespace/ingress/path`.
+    /// Names the bucket set, so that a new snapshot keeps the counts: `namespace/ingress`, for all its paths share one count.
     pub key: Arc<str>,
     pub requests_per_second: Option<u32>,
     pub requests_per_minute: Option<u32>,
@@ -174,8 +184,10 @@ pub struct RateLimit {
     pub burst_multiplier: u32,
     /// Clients that are not limited.
     pub exempt: Vec<IpNet>,
-    /// 503 by default, as ingress-nginx.
-    pub status: u16,
+    /// Of a refused request; 503 by default, as ingress-nginx.
+    pub request_status: u16,
+    /// Of a refused connection.
+    pub connection_status: u16,
 }
 
 /// `canary*`: which requests go to another cluster. Header beats cookie beats weight.
@@ -195,6 +207,8 @@ pub struct Canary {
 pub enum CanaryValue {
     Is(String),
     Matches(regex::Regex),
+    /// The expression is broken: whoever sends the header stays with the main cluster.
+    Never,
 }
 
 impl PartialEq for CanaryValue {
@@ -202,6 +216,7 @@ impl PartialEq for CanaryValue {
         match (self, other) {
             (Self::Is(a), Self::Is(b)) => a == b,
             (Self::Matches(a), Self::Matches(b)) => a.as_str() == b.as_str(),
+            (Self::Never, Self::Never) => true,
             _ => false,
         }
     }
