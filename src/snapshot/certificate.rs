@@ -7,11 +7,22 @@ use std::sync::Arc;
 use aws_lc_rs::aead;
 use aws_lc_rs::rand::SecureRandom;
 use aws_lc_rs::rand::SystemRandom;
+use rustls::SignatureAlgorithm;
 use rustls::crypto::aws_lc_rs::cipher_suite;
+use rustls::crypto::aws_lc_rs::sign;
 use rustls::server::ClientHello;
 use rustls::server::ProducesTickets;
 use rustls::server::ResolvesServerCert;
 use rustls::sign::CertifiedKey;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::PrivateKeyDer;
+use rustls_pki_types::pem::PemObject;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::FromDer;
+
+/// Longest chain, and longest key, that are read, in bytes of PEM; an API server holds no more in one Secret.
+const PEM_BYTES_MAX: usize = 1 << 20;
 
 /// Every certificate of a snapshot, by the names that Ingress `tls` entries give.
 #[derive(Clone)]
@@ -48,6 +59,94 @@ impl Certificates {
         let (_, parent) = name.split_once('.')?;
         self.wildcard.get(parent)
     }
+}
+
+/// Why a chain and a key make no pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadPair {
+    /// The chain holds no PEM block of a certificate, or one that is none.
+    BadChain,
+    /// The key is no PEM block in PKCS#8, PKCS#1 or SEC1, or its kind is not RSA, ECDSA or Ed25519.
+    BadKey,
+    /// The first certificate of the chain is for another key.
+    KeyMismatch,
+    /// Chain or key are longer than 1 MiB.
+    TooLarge,
+}
+
+impl Pair {
+    /// A chain, leaf first, and its key, both PEM. Whether it has expired is the caller's to judge: see `not_after`.
+    ///
+    /// # Errors
+    /// [`BadPair`]: what is wrong with the text.
+    pub fn from_pem(source: &str, chain_pem: &[u8], key_pem: &[u8]) -> Result<Self, BadPair> {
+        if chain_pem.len() > PEM_BYTES_MAX || key_pem.len() > PEM_BYTES_MAX {
+            return Err(BadPair::TooLarge);
+        }
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(chain_pem).collect::<Result<_, _>>().map_err(|_| BadPair::BadChain)?;
+        let leaf = chain.first().ok_or(BadPair::BadChain)?;
+        let not_after = parse(leaf).ok_or(BadPair::BadChain)?.validity().not_after.timestamp();
+        if !chain.iter().all(|certificate| parse(certificate).is_some()) {
+            return Err(BadPair::BadChain);
+        }
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, leaf);
+        let mut fingerprint = [0; 32];
+        fingerprint.copy_from_slice(digest.as_ref());
+        let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|_| BadPair::BadKey)?;
+        let key = sign::any_supported_type(&key).map_err(|_| BadPair::BadKey)?;
+        let is_rsa = key.algorithm() == SignatureAlgorithm::RSA;
+        let certified = CertifiedKey::new(chain, key);
+        certified.keys_match().map_err(|_| BadPair::KeyMismatch)?;
+        let (ecdsa, rsa) = if is_rsa { (None, Some(Arc::new(certified))) } else { (Some(Arc::new(certified)), None) };
+        Ok(Self { ecdsa, rsa, source: source.to_owned(), not_after, fingerprint })
+    }
+
+    /// Both kinds of key for one host: what `self` lacks is taken from `other`.
+    #[must_use]
+    pub fn merge(&self, other: &Self) -> Self {
+        let adds = (self.ecdsa.is_none() && other.ecdsa.is_some()) || (self.rsa.is_none() && other.rsa.is_some());
+        if !adds {
+            return self.clone();
+        }
+        let mut both = [self.fingerprint, other.fingerprint];
+        both.sort_unstable();
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, both.as_flattened());
+        let mut fingerprint = [0; 32];
+        fingerprint.copy_from_slice(digest.as_ref());
+        Self {
+            ecdsa: self.ecdsa.clone().or_else(|| other.ecdsa.clone()),
+            rsa: self.rsa.clone().or_else(|| other.rsa.clone()),
+            source: format!("{}, {}", self.source, other.source),
+            not_after: self.not_after.min(other.not_after),
+            fingerprint,
+        }
+    }
+
+    /// The names its leaf is good for, lower case, wildcards as written: DNS names of the SAN, the common name where there is no SAN.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> =
+            self.ecdsa.iter().chain(&self.rsa).filter_map(|key| key.cert.first()).flat_map(|leaf| names_of(leaf)).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+}
+
+fn parse<'c>(certificate: &'c CertificateDer<'_>) -> Option<X509Certificate<'c>> {
+    // What stands behind the certificate in its block would be hidden from whoever looks at it.
+    X509Certificate::from_der(certificate).ok().filter(|(rest, _)| rest.is_empty()).map(|(_, parsed)| parsed)
+}
+
+fn names_of(leaf: &CertificateDer<'_>) -> Vec<String> {
+    let Some(leaf) = parse(leaf) else { return Vec::new() };
+    if let Ok(Some(alternative)) = leaf.subject_alternative_name() {
+        let dns = alternative.value.general_names.iter().filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+            _ => None,
+        });
+        return dns.collect();
+    }
+    leaf.subject().iter_common_name().filter_map(|name| name.as_str().ok()).map(str::to_ascii_lowercase).collect()
 }
 
 impl fmt::Debug for Certificates {
