@@ -24,6 +24,8 @@ mod rules;
 mod scope;
 pub mod secret;
 mod service;
+mod value;
+
 #[cfg(test)]
 mod tests;
 
