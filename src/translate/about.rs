@@ -38,14 +38,19 @@ impl<'f> About<'f> {
     }
 }
 
-/// What an object wrote, short enough for a message and on one line.
+/// What an object wrote, in quotes, short enough for a message and on one line.
 pub(crate) fn quoted(text: &str) -> String {
+    format!("\"{}\"", shown(text))
+}
+
+/// The same without quotes, for names.
+pub(crate) fn shown(text: &str) -> String {
     const CHARACTERS_MAX: usize = 60;
     let mut short: String = text.chars().take(CHARACTERS_MAX).flat_map(char::escape_debug).collect();
     if text.chars().nth(CHARACTERS_MAX).is_some() {
         short.push_str("...");
     }
-    format!("\"{short}\"")
+    short
 }
 
 /// `text` without the control characters that a name in it may hold.

@@ -207,16 +207,6 @@ pub(crate) fn host(text: &str) -> Option<String> {
     is_object_name(name).then_some(lower)
 }
 
-/// A value for people to read: one line, nothing that a terminal obeys, at most 80 characters.
-pub fn shown(text: &str) -> String {
-    const CHARACTERS_MAX: usize = 80;
-    let mut shown: String = text.chars().take(CHARACTERS_MAX).flat_map(char::escape_debug).collect();
-    if text.chars().nth(CHARACTERS_MAX).is_some() {
-        shown.push_str("...");
-    }
-    shown
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -294,12 +284,5 @@ mod tests {
         for text in ["", "*", "a..b", "-a", "a-", "a_b", "~^a", "a*.b", "*.*.b", "a b", "a;b", "ä.example"] {
             assert_eq!(host(text), None, "{text:?}");
         }
-    }
-
-    /// What is shown stays on one line and is short, whatever it was.
-    #[test]
-    fn what_is_shown_is_one_short_line() {
-        assert_eq!(shown("a\n\u{1b}[31m\0\""), "a\\n\\u{1b}[31m\\0\\\"");
-        assert!(shown(&"x".repeat(1 << 20)).len() < 100);
     }
 }

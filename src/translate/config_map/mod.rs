@@ -10,6 +10,7 @@ use crate::snapshot::finding::Finding;
 use crate::snapshot::finding::ObjectKey;
 use crate::snapshot::finding::Severity;
 use crate::snapshot::rule::FixedAnswer;
+use crate::translate::about::quoted;
 use crate::translate::config_map::keys::Effect;
 use crate::translate::config_map::keys::KEYS;
 use crate::translate::config_map::keys::Key;
@@ -55,17 +56,17 @@ pub fn read(key: Option<&ObjectKey>, config_map: Option<&ConfigMap>, findings: &
 type Said = (Severity, &'static str, String, String);
 
 fn unknown(name: &str) -> Said {
-    let message = format!("{} is no key that Corelane or ingress-nginx knows", value::shown(name));
+    let message = format!("{} is no key that Corelane or ingress-nginx knows", quoted(name));
     (Severity::Warning, "UnknownKey", message, "Remove it, or mend its spelling.".to_owned())
 }
 
 fn bad(text: &str, wants: &str) -> Said {
-    let message = format!("\"{}\" is not {wants}; the default holds", value::shown(text));
+    let message = format!("{} is not {wants}; the default holds", quoted(text));
     (Severity::Error, "InvalidValue", message, format!("Write {wants}."))
 }
 
 fn bad_restriction(bad_items: &[&str], wants: &str) -> Said {
-    let message = format!("\"{}\" is no address; the other items hold", value::shown(&bad_items.join(", ")));
+    let message = format!("{} is no address; the other items hold", quoted(&bad_items.join(", ")));
     (Severity::Error, "InvalidValue", message, format!("Write {wants}."))
 }
 
