@@ -13,6 +13,7 @@ use crate::control::publish::Shards;
 use crate::control::source::Source;
 use crate::snapshot::Snapshot;
 use crate::snapshot::channel::Publisher;
+use crate::snapshot::cluster::Cluster;
 use crate::snapshot::cluster::Health;
 use crate::snapshot::finding::Finding;
 use crate::snapshot::finding::Severity;
@@ -20,6 +21,7 @@ use crate::snapshot::overview::IngressStatus;
 use crate::snapshot::overview::Overview;
 use crate::snapshot::rule::Rule;
 use crate::telemetry::board::Board;
+use crate::telemetry::metrics::EndpointHealth;
 use crate::telemetry::metrics::Registry;
 use crate::telemetry::metrics::SeriesLabels;
 use crate::translate;
@@ -92,11 +94,42 @@ impl Desk {
         self.say(source, &translation);
         source.learn(&translation, &self.ingress_status);
         if source.missing().is_none() && !self.serves(&translation) {
-            let snapshot = Arc::new(self.snapshot(translation, now));
-            self.snapshot = Some(snapshot.clone());
-            self.shards.publish(&snapshot, since);
+            let snapshot = self.snapshot(translation, now);
+            self.publish(snapshot, since);
         }
         self.report(source, now);
+    }
+
+    /// Publishes what active checks found; nothing else changes.
+    pub(crate) fn take_health(&mut self, health: Health, source: &Source, now: Instant) {
+        self.health = Arc::new(health);
+        let Some(old) = &self.snapshot else { return };
+        let snapshot = Snapshot {
+            version: old.version + 1,
+            changed_at: now,
+            routes: old.routes.clone(),
+            rules: old.rules.clone(),
+            series: old.series.clone(),
+            default_rule: old.default_rule,
+            clusters: old.clusters.clone(),
+            health: self.health.clone(),
+            certificates: old.certificates.clone(),
+            settings: old.settings.clone(),
+        };
+        self.publish(snapshot, now);
+        self.report(source, now);
+    }
+
+    /// The clusters that are served.
+    pub(crate) fn clusters(&self) -> Option<&Arc<[Option<Arc<Cluster>>]>> {
+        self.snapshot.as_ref().map(|snapshot| &snapshot.clusters)
+    }
+
+    fn publish(&mut self, snapshot: Snapshot, since: Instant) {
+        self.registry.upstreams(upstreams(&snapshot));
+        let snapshot = Arc::new(snapshot);
+        self.snapshot = Some(snapshot.clone());
+        self.shards.publish(&snapshot, since);
     }
 
     /// Hears what the shards serve now.
@@ -202,6 +235,19 @@ impl Desk {
             on_ready(&overview);
         }
     }
+}
+
+/// Every endpoint, and what active checks say of it.
+fn upstreams(snapshot: &Snapshot) -> Vec<EndpointHealth> {
+    let clusters = snapshot.clusters.iter().flatten();
+    let endpoints = clusters.flat_map(|cluster| cluster.endpoints.iter().map(move |endpoint| (cluster, endpoint)));
+    endpoints
+        .map(|(cluster, endpoint)| EndpointHealth {
+            service: cluster.name.clone(),
+            endpoint: endpoint.address,
+            healthy: !snapshot.health.is_down(endpoint),
+        })
+        .collect()
 }
 
 fn labels(rule: &Rule) -> SeriesLabels {

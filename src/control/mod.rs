@@ -5,6 +5,7 @@
 //! source, the last good snapshot is served.
 
 mod burst;
+mod checks;
 mod cluster;
 pub mod config;
 mod connect;
@@ -15,9 +16,11 @@ mod keys;
 mod kinds;
 mod manifest_file;
 mod manifests;
+mod probe;
 mod publish;
 mod referenced;
 mod source;
+mod standing;
 mod status;
 mod trouble;
 mod walk;
@@ -26,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
+use crate::control::checks::Checks;
 use crate::control::desk::Desk;
 use crate::control::source::Source;
 use crate::snapshot::channel::Publisher;
@@ -84,6 +88,8 @@ async fn follow(config: Config, wiring: Wiring) -> Result<(), StartError> {
     let mut source = Source::open(&config, now()).await?;
     source.follow(now());
     let mut desk = Desk::new(config, publishers, registry, board, on_ready, wall_clock_s())?;
+    let mut checks = Checks::new(u64::from_ne_bytes(random()));
+    let mut planned = None;
     // The moment of the oldest change that no snapshot contains yet.
     let mut waiting = Some(now());
     let mut earliest = tokio::time::Instant::now();
@@ -96,9 +102,14 @@ async fn follow(config: Config, wiring: Wiring) -> Result<(), StartError> {
             () = tokio::time::sleep_until(earliest), if waiting.is_some() => {
                 if let Some(since) = waiting.take() {
                     desk.turn(&mut source, since, now());
+                    if let Some(clusters) = desk.clusters().filter(|clusters| planned.as_ref().is_none_or(|old| !Arc::ptr_eq(old, clusters))) {
+                        checks.plan(clusters);
+                        planned = Some(clusters.clone());
+                    }
                     earliest = tokio::time::Instant::now() + GAP_MIN;
                 }
             }
+            () = checks.changed() => desk.take_health(checks.health(), &source, now()),
             since = source.changed() => waiting = waiting.or(Some(since)),
             _ = heartbeat.tick() => {
                 if desk.heartbeat(&source, now(), wall_clock_s()) {
@@ -139,6 +150,13 @@ fn runtime() -> Result<tokio::runtime::Runtime, StartError> {
     builder.map_err(|error| StartError {
         message: format!("the control thread cannot start: {error}; look at the limits on open files and threads"),
     })
+}
+
+fn random() -> [u8; 8] {
+    let mut bytes = [0; 8];
+    // Without it checks are merely less spread.
+    let _spread = getrandom::fill(&mut bytes);
+    bytes
 }
 
 fn now() -> Instant {
