@@ -43,6 +43,7 @@ pub(crate) struct Desk {
     board: Arc<Board<Overview>>,
     on_ready: Option<OnReady>,
     ready: bool,
+    /// What the log was last told.
     not_ready: Option<String>,
     findings: Arc<[Finding]>,
     ingress_status: Arc<[IngressStatus]>,
@@ -143,6 +144,13 @@ impl Desk {
     /// Regular chores; true if a new snapshot is due.
     pub(crate) fn heartbeat(&mut self, source: &Source, now: Instant, wall_clock_s: u64) -> bool {
         self.report(source, now);
+        let not_ready = self.board.latest().not_ready.clone();
+        if not_ready != self.not_ready {
+            if let Some(reason) = &not_ready {
+                tracing::info!("not ready: {reason}");
+            }
+            self.not_ready = not_ready;
+        }
         if !self.tickets.rotates_in(wall_clock_s).is_zero() {
             return false;
         }
@@ -216,12 +224,6 @@ impl Desk {
         self.ready |= becomes_ready;
         let not_ready =
             (!self.ready).then(|| source.missing().unwrap_or_else(|| "not every shard serves the first snapshot yet".to_owned()));
-        if not_ready != self.not_ready {
-            if let Some(reason) = &not_ready {
-                tracing::info!("not ready: {reason}");
-            }
-            self.not_ready.clone_from(&not_ready);
-        }
         let overview = Arc::new(Overview {
             snapshot: self.snapshot.clone(),
             served: self.shards.served().to_vec(),

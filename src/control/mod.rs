@@ -93,7 +93,7 @@ async fn follow(config: Config, wiring: Wiring) -> Result<(), StartError> {
     // The moment of the oldest change that no snapshot contains yet.
     let mut waiting = Some(now());
     let mut earliest = tokio::time::Instant::now();
-    let mut heartbeat = tokio::time::interval(HEARTBEAT);
+    let mut heartbeat = tokio::time::interval_at(earliest + HEARTBEAT, HEARTBEAT);
     loop {
         tokio::select! {
             biased;
