@@ -67,3 +67,30 @@ impl From<StartError> for Failure {
         Self::configuration(error.message)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::ListenerConfig;
+
+    /// Scripts tell by the code whether to grant, to correct, or to look.
+    #[test]
+    fn a_start_that_fails_has_the_code_of_its_cause() {
+        let listen = |kind: ErrorKind| {
+            let listener = ListenerConfig { name: "http/[::]:80".to_owned(), address: ([0, 0, 0, 0], 80).into(), tls: false };
+            LaunchError::Listen { listener, error: kind.into() }
+        };
+        for (error, code) in [
+            (LaunchError::IoUring(ErrorKind::PermissionDenied.into()), 77),
+            (LaunchError::LockedMemory(65_536), 77),
+            (listen(ErrorKind::PermissionDenied), 77),
+            (listen(ErrorKind::AddrInUse), 1),
+            (listen(ErrorKind::AddrNotAvailable), 78),
+        ] {
+            let told = error.to_string();
+            let failure = Failure::from(error);
+            assert_eq!(failure.code, code, "{told}");
+            assert_eq!(failure.message, told, "the message is that of whoever knows the cure");
+        }
+    }
+}

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
@@ -45,6 +47,8 @@ use crate::telemetry::metrics::Registry;
 
 /// What the main thread waits for.
 enum Event {
+    /// Every shard serves the first full set of objects.
+    Ready,
     /// SIGTERM or SIGINT.
     Stop,
     ControlEnded(Result<(), StartError>),
@@ -127,18 +131,14 @@ fn build(config: Config, cores: Cores, open_files: u64, announce: Announce) -> R
     threads.push(thread::spawn("admin", move || admin.run(windows, admin_stops))?);
     let (stop_control, stop) = oneshot::channel();
     let bound = Bound { listeners: bound(&listens, shards.addresses()), admin: admin_address };
+    let ready = sender.clone();
     let on_ready = Box::new(move |overview: &Overview| {
         // A closed stderr keeps nobody from serving.
         let _closed = writeln!(std::io::stderr().lock(), "{}", ready_line(&bound, overview));
         announce(&bound);
+        let _ending = ready.send(Event::Ready);
     });
-    let wiring = Wiring { publishers, bell, registry, board, on_ready, stop };
-    let ended = sender.clone();
-    let control_config = config.control;
-    threads.push(thread::spawn("control", move || {
-        // The receiver is gone only when the process ends.
-        let _ending = ended.send(Event::ControlEnded(control::run(control_config, wiring)));
-    })?);
+    threads.push(start_control(config.control, Wiring { publishers, bell, registry, board, on_ready, stop }, sender.clone())?);
     Ok(House { shards, draining, pre_stop_delay: config.pre_stop_delay, events, sender, stop_control, stop_admin, threads })
 }
 
@@ -152,10 +152,13 @@ impl House {
         self.until_stopped()?;
         tracing::info!(delay_s = self.pre_stop_delay.as_secs(), "stopping: readiness says no, connections are still accepted");
         self.draining.store(true, Ordering::SeqCst);
-        match self.events.recv_timeout(self.pre_stop_delay) {
-            Ok(Event::Stop) => return Err(stopped_at_once()),
-            // Shards need no control to drain, and what they serve stays as it is.
-            Ok(Event::ControlEnded(_) | Event::Drained) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+        loop {
+            match self.events.recv_timeout(self.pre_stop_delay) {
+                Ok(Event::Stop) => return Err(stopped_at_once()),
+                // Shards need no control to drain. Each of both comes once: the delay begins anew at most twice.
+                Ok(Event::ControlEnded(_) | Event::Ready) => {}
+                Ok(Event::Drained) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+            }
         }
         tracing::info!("draining: requests in flight are finished");
         self.shards.drain();
@@ -167,7 +170,7 @@ impl House {
         loop {
             match self.events.recv() {
                 Ok(Event::Stop) => return Err(stopped_at_once()),
-                Ok(Event::ControlEnded(_)) => {}
+                Ok(Event::ControlEnded(_) | Event::Ready) => {}
                 Ok(Event::Drained) | Err(_) => break,
             }
         }
@@ -182,11 +185,19 @@ impl House {
         Ok(())
     }
 
+    /// Returns at the first signal. Control may fail before it has served anything; later, what is served stays as it is.
     fn until_stopped(&self) -> Result<(), Failure> {
-        match self.events.recv() {
-            Ok(Event::ControlEnded(Err(error))) => Err(error.into()),
-            Ok(Event::ControlEnded(Ok(()))) => Err(Failure::general("the control thread has ended".to_owned())),
-            Ok(Event::Stop | Event::Drained) | Err(_) => Ok(()),
+        let mut ready = false;
+        loop {
+            match self.events.recv() {
+                Ok(Event::Ready) => ready = true,
+                Ok(Event::ControlEnded(Err(error))) if ready => {
+                    tracing::error!(%error, "objects are not followed any more: what is served stays as it is until a restart");
+                }
+                Ok(Event::ControlEnded(Err(error))) => return Err(error.into()),
+                Ok(Event::ControlEnded(Ok(()))) => {}
+                Ok(Event::Stop | Event::Drained) | Err(_) => return Ok(()),
+            }
         }
     }
 }
@@ -208,6 +219,16 @@ fn watch_signals(events: Sender<Event>) -> Result<(), Failure> {
         }
     })?;
     Ok(())
+}
+
+/// Starts the control thread, whose end is an event however it comes.
+fn start_control(config: control::Config, wiring: Wiring, events: Sender<Event>) -> Result<JoinHandle<()>, Failure> {
+    thread::spawn("control", move || {
+        let ended = catch_unwind(AssertUnwindSafe(|| control::run(config, wiring)));
+        let panicked = |_| Err(StartError { message: "the control thread has ended by a panic, told above".to_owned() });
+        // The receiver is gone only when the process ends.
+        let _ending = events.send(Event::ControlEnded(ended.unwrap_or_else(panicked)));
+    })
 }
 
 /// The lanes between control and the shards, and what each shard is given.
