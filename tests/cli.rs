@@ -176,3 +176,25 @@ fn nobody_to_ask_is_said() {
         assert!(said.contains(&nobody) && said.contains("--admin"), "{said}");
     }
 }
+/// A finding that is an error fails the check, in text and in JSON; warnings alone do not.
+#[test]
+fn check_fails_on_errors_only() {
+    let good = Directory::new("check-good");
+    good.file("class.yaml", "apiVersion: networking.k8s.io/v1\nkind: IngressClass\nmetadata: {name: corelane}\nspec: {controller: corelane.dev/ingress-controller}\n");
+    let bad = Directory::new("check-bad");
+    bad.file("broken.yaml", "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: [\n");
+    for (directory, code) in [(&good, 0), (&bad, 1)] {
+        for form in ["text", "json"] {
+            let output =
+                corelane().args(["check", "--manifests", &directory.path(), "--output", form]).output().expect("the program starts");
+            let printed = String::from_utf8_lossy(&output.stdout);
+            assert_eq!(output.status.code(), Some(code), "{printed}{}", stderr(&output));
+            if form == "json" {
+                let findings: serde_json::Value = serde_json::from_str(&printed).expect("JSON");
+                assert_eq!(findings.as_array().is_some_and(|findings| !findings.is_empty()), code == 1, "{printed}");
+            } else if code == 1 {
+                assert!(printed.contains("broken.yaml"), "{printed}");
+            }
+        }
+    }
+}
