@@ -9,6 +9,7 @@ use crate::filter::FilterState;
 use crate::filter::access;
 use crate::filter::access::Access;
 use crate::filter::canary;
+use crate::filter::cors;
 use crate::filter::redirect;
 use crate::filter::rewrite;
 use crate::http::head::Framing;
@@ -73,8 +74,9 @@ fn redirected(facts: &Facts<'_, '_, '_>) -> Option<Step> {
 }
 
 fn preflight(facts: &Facts<'_, '_, '_>) -> Option<Step> {
-    facts.rule.policy.cors.as_ref()?;
-    (facts.head.method == b"OPTIONS").then(|| ends("enable-cors", "OPTIONS is a preflight and never goes upstream: 204".to_owned()))
+    let cors = facts.rule.policy.cors.as_ref()?;
+    cors::is_preflight(cors, facts.head)
+        .then(|| ends("enable-cors", "OPTIONS of an allowed origin is a preflight and never goes upstream: 204".to_owned()))
 }
 
 fn denied(facts: &Facts<'_, '_, '_>) -> Option<Step> {

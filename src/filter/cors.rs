@@ -4,7 +4,12 @@ use crate::filter::answer::Answer;
 use crate::http::head::RequestHead;
 use crate::snapshot::rule::Cors;
 
-/// The answer to OPTIONS, which ingress-nginx never passes on where CORS is enabled.
+/// Whether a request is answered here: as in ingress-nginx any OPTIONS of an origin that is allowed, not only a preflight.
+pub fn is_preflight(cors: &Cors, head: &RequestHead<'_, '_>) -> bool {
+    head.method == b"OPTIONS" && allowed_origin(cors, head).is_some()
+}
+
+/// The answer to such a request; its fields come with every answer of the rule.
 pub fn preflight(cors: &Cors) -> Answer {
     let mut answer = Answer::plain(204, "cors_preflight");
     answer.fields.push(("Access-Control-Max-Age", cors.max_age_s.to_string().into_bytes()));
@@ -35,6 +40,33 @@ fn matches(allowed: &[u8], origin: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::filter::tests::rule;
+    use crate::filter::tests::with_facts;
+    use crate::snapshot::rule::Policy;
+
+    /// OPTIONS is answered here for an origin that may read the answer, and goes upstream for any other.
+    #[test]
+    fn options_of_a_foreign_origin_go_upstream() {
+        let cors = |origin: &str| Cors {
+            origins: vec![origin.to_owned()],
+            methods: "GET".to_owned(),
+            headers: "A".to_owned(),
+            expose_headers: None,
+            credentials: true,
+            max_age_s: 1,
+        };
+        for (allowed, method, origin, want) in [
+            ("*", "OPTIONS", "", true),
+            ("*", "GET", "Origin: https://a.example\r\n", false),
+            ("https://a.example", "OPTIONS", "Origin: https://a.example\r\n", true),
+            ("https://a.example", "OPTIONS", "Origin: https://b.example\r\n", false),
+            ("https://a.example", "OPTIONS", "", false),
+        ] {
+            let wire = format!("{method} / HTTP/1.1\r\nHost: h\r\n{origin}\r\n");
+            let got = with_facts(&wire, &rule(Policy::default()), |_| {}, |facts| is_preflight(&cors(allowed), facts.head));
+            assert_eq!(got, want, "{allowed} {method} {origin:?}");
+        }
+    }
 
     /// A star stands for one label, never for a part of somebody else's name.
     #[test]

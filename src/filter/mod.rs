@@ -44,7 +44,7 @@ pub fn on_request(facts: &Facts<'_, '_, '_>, state: &mut FilterState) -> Verdict
         return Verdict::Answer(answer);
     }
     if let Some(cors) = &policy.cors
-        && facts.head.method == b"OPTIONS"
+        && cors::is_preflight(cors, facts.head)
     {
         return Verdict::Answer(cors::preflight(cors));
     }
