@@ -115,7 +115,7 @@ impl<'r> Builder<'_, 'r> {
 
     fn path(&mut self, host: &HostClaims<'r>, tls: bool, claim: &Claim<'r>) -> Option<Rule> {
         let reading = claim.reading;
-        let mut policy = self.policy(reading, tls);
+        let mut policy = self.policy(host, reading, tls);
         match rewrite(reading, claim.rule.kind, &claim.rule.path) {
             Ok(rewrite) => policy.rewrite = rewrite,
             Err(why) => {
@@ -136,7 +136,7 @@ impl<'r> Builder<'_, 'r> {
 
     /// What serves the paths of a host that nobody asked for.
     fn default(&mut self, host: &HostClaims<'r>, tls: bool, claim: DefaultClaim<'r>) -> Rule {
-        let mut policy = self.policy(claim.reading, tls);
+        let mut policy = self.policy(host, claim.reading, tls);
         // The path is the root, which always is an expression.
         policy.rewrite = rewrite(claim.reading, PathKind::Prefix, "/").unwrap_or_default();
         policy.forwarded_prefix = policy.forwarded_prefix.filter(|_| policy.rewrite.is_some());
@@ -154,9 +154,13 @@ impl<'r> Builder<'_, 'r> {
         self.add(Rule { source, action: outcome.action, policy })
     }
 
-    fn policy(&self, reading: &Reading, tls: bool) -> Policy {
+    fn policy(&self, host: &HostClaims<'_>, reading: &Reading, tls: bool) -> Policy {
         let annotations = &reading.annotations;
         let mut policy = annotations.policy.clone();
+        // What guards the whole host and cannot be honoured refuses all of it, whoever a path belongs to.
+        if let Some(denied) = host.owners().find_map(|reading| reading.annotations.host_denied.clone()) {
+            policy.denied = Some(denied);
+        }
         if annotations.force_ssl_redirect || (annotations.ssl_redirect && tls) {
             let status = self.scope.globals.redirect_status;
             policy.tls_redirect = TlsRedirect::On { status, keep_trailing_slash: annotations.preserve_trailing_slash };

@@ -52,7 +52,7 @@ pub struct Annotations {
     pub preserve_trailing_slash: bool,
     /// `app-root`, a path.
     pub app_root: Option<String>,
-    /// `server-alias`: further host names, lower case, exact or with one star in front.
+    /// `server-alias`: further exact host names, lower case.
     pub server_aliases: Vec<String>,
     /// `default-backend`: a Service of the same namespace that serves where the rule's own has no endpoints.
     pub default_backend: Option<String>,
@@ -126,5 +126,7 @@ fn read_notes(source: Source<'_>, notes: &mut Notes<'_, '_>, secrets: &mut Vec<O
     Ok(annotations)
 }
 
+#[cfg(test)]
+mod docs;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::route::HostPattern;
 use crate::snapshot::finding::Severity;
 use crate::snapshot::rule::Redirect;
 use crate::translate::about::quoted;
@@ -28,16 +29,16 @@ pub(super) fn app_root(notes: &mut Notes<'_, '_>) -> Result<Option<String>, Unse
     notes.read("app-root", |path| (path.starts_with('/') && !path.contains('$')).then(|| path.to_owned()))
 }
 
-/// `server-alias`: exact names and wildcards; an expression is left out, and said.
+/// `server-alias`: exact names; a wildcard or an expression is left out, and said.
 pub(super) fn server_aliases(notes: &mut Notes<'_, '_>) -> Result<Vec<String>, Unservable> {
     let name = "server-alias";
     let Some(list) = notes.read(name, Some)? else { return Ok(Vec::new()) };
     let mut aliases = Vec::new();
     for item in value::list(list) {
         match host::pattern(item) {
-            Ok(_) => aliases.push(item.to_ascii_lowercase()),
-            Err(why) => {
-                let message = format!("{} is left out: {why}, and expressions are not supported yet", quoted(item));
+            Ok(HostPattern::Exact(host)) => aliases.push(host),
+            _ => {
+                let message = format!("{} is left out: wildcards and expressions are not supported yet", quoted(item));
                 notes.say(Severity::Warning, name, "UnsupportedAnnotation", message, "List the host names themselves.");
             }
         }

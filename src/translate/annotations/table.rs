@@ -156,7 +156,7 @@ pub const GROUPS: &[(&str, &[Entry])] = &[
             "Sent upstream, together with `rewrite-target` only."),
         must("app-root", Medium, Kind::RewriteTarget, Fallback, Honoured, "302 from `/` of the host to this path."),
         must("server-alias", High, Kind::ServerNames, Unservable, Honoured,
-            "Further host names. Expressions (`~...`) are not supported yet and are left out."),
+            "Further host names. Wildcards and expressions (`~...`) are not supported yet and are left out."),
         must("ssl-redirect", Low, Kind::Bool, Fallback, Honoured, "http to https where the host has a certificate; on by default."),
         must("force-ssl-redirect", Medium, Kind::Bool, Fallback, Honoured, "http to https even where the host has none."),
         must("preserve-trailing-slash", Medium, Kind::Bool, Fallback, Honoured, "The redirect to https keeps a slash at the end."),

@@ -96,7 +96,7 @@ fn routing_annotations_arrive() {
         ("use-regex", "true"),
         ("x-forwarded-prefix", "/a"),
         ("app-root", "/start"),
-        ("server-alias", "B.example, *.c.example"),
+        ("server-alias", "B.example, c.example"),
         ("ssl-redirect", "false"),
         ("force-ssl-redirect", "1"),
         ("preserve-trailing-slash", "T"),
@@ -105,7 +105,7 @@ fn routing_annotations_arrive() {
     ]);
     assert_eq!(annotations.rewrite_target.as_deref(), Some("/a/$1"));
     assert_eq!(annotations.app_root.as_deref(), Some("/start"));
-    assert_eq!(annotations.server_aliases, ["*.c.example", "b.example"]);
+    assert_eq!(annotations.server_aliases, ["b.example", "c.example"]);
     assert_eq!(annotations.default_backend.as_deref(), Some("fallback"));
     assert!(annotations.use_regex && !annotations.ssl_redirect && annotations.force_ssl_redirect && annotations.preserve_trailing_slash);
     assert_eq!(annotations.policy.forwarded_prefix.as_deref(), Some("/a"));
@@ -355,6 +355,8 @@ fn what_is_not_honoured_is_named() {
         ("affinity", "cookie", "UnsupportedAnnotation", "Remove"),
         ("custom-http-errors", "404", "UnsupportedAnnotation", "Remove"),
         ("rewrite-taget", "/", "UnknownAnnotation", "rewrite-target"),
+        ("server-alias", "~^www\\d+$", "UnsupportedAnnotation", "names"),
+        ("server-alias", "*.b.example", "UnsupportedAnnotation", "names"),
         ("secure-backends", "true", "RemovedAnnotation", "backend-protocol"),
         ("global-rate-limit-window", "1m", "RemovedAnnotation", "limit-rps"),
         ("x", "1", "UnknownAnnotation", "Remove"),

@@ -10,15 +10,15 @@ use crate::translate::value;
 use crate::translate::value::Risk;
 
 /// One key.
-pub(super) struct Key {
-    pub(super) name: &'static str,
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
     /// What a value is, in words that follow "is not"; the default where the key has no effect yet.
-    pub(super) wants: &'static str,
-    pub(super) effect: Effect,
+    pub(crate) wants: &'static str,
+    pub(crate) effect: Effect,
 }
 
 /// What a key does.
-pub(super) enum Effect {
+pub(crate) enum Effect {
     /// Sets something; `None` where the value is not what it should be.
     Set(fn(&mut Globals, &str) -> Option<()>),
     /// A list that restricts: its good items hold even where others are bad, and with none left it must not mean "everybody".
@@ -61,7 +61,7 @@ const fn missing(name: &'static str, default: &'static str) -> Key {
 }
 
 /// Every key of ingress-nginx's ConfigMap, in the order of annotations.md section 6, then those that it leaves out.
-pub(super) const KEYS: &[Key] = &[
+pub(crate) const KEYS: &[Key] = &[
     set("use-forwarded-headers", BOOL, |to, text| put(&mut to.settings.use_forwarded_headers, value::boolean(text))),
     set("compute-full-forwarded-for", BOOL, |to, text| put(&mut to.settings.append_forwarded_for, value::boolean(text))),
     set("use-proxy-protocol", BOOL, |to, text| put(&mut to.settings.proxy_protocol, value::boolean(text))),

@@ -1,7 +1,7 @@
 //! Global settings out of a ConfigMap with ingress-nginx's keys.
 
 mod globals;
-mod keys;
+pub(crate) mod keys;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::ConfigMap;

@@ -1,5 +1,6 @@
 //! Whole translations of small worlds: objects in, answers out.
 
+mod annotations;
 mod backends;
 mod certificates;
 mod classes;
