@@ -8,7 +8,6 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -16,11 +15,6 @@ use base64::engine::general_purpose::STANDARD;
 use rcgen::CertificateParams;
 use rcgen::DnType;
 use rcgen::KeyPair;
-use rustls::crypto::aws_lc_rs::sign;
-use rustls::sign::CertifiedKey;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::PrivateKeyDer;
-use rustls_pki_types::PrivatePkcs8KeyDer;
 
 use crate::snapshot::certificate::Pair;
 use crate::snapshot::certificate::TicketKeys;
@@ -30,18 +24,11 @@ use crate::snapshot::certificate::TicketKeys;
 /// # Errors
 /// The crypto library's, which has none for these fixed parameters.
 pub(crate) fn fallback_pair() -> Result<Pair, String> {
-    let name = "corelane default";
     let mut params = CertificateParams::new(vec!["corelane.invalid".to_owned()]).map_err(|error| error.to_string())?;
-    params.distinguished_name.push(DnType::CommonName, name);
-    let not_after = params.not_after.unix_timestamp();
+    params.distinguished_name.push(DnType::CommonName, "corelane default");
     let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(|error| error.to_string())?;
-    let certificate: CertificateDer<'static> = params.self_signed(&key).map_err(|error| error.to_string())?.der().clone();
-    let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let signing = sign::any_supported_type(&private).map_err(|error| error.to_string())?;
-    let mut fingerprint = [0; 32];
-    fingerprint.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &certificate).as_ref());
-    let pair = CertifiedKey::new(vec![certificate], signing);
-    Ok(Pair { ecdsa: Some(Arc::new(pair)), rsa: None, source: "self-signed".to_owned(), not_after, fingerprint })
+    let certificate = params.self_signed(&key).map_err(|error| error.to_string())?;
+    Pair::from_pem("self-signed", certificate.pem().as_bytes(), key.serialize_pem().as_bytes()).map_err(|bad| format!("{bad:?}"))
 }
 
 /// The secrets behind [`TicketKeys`], and when the newest was made.
@@ -206,12 +193,11 @@ mod tests {
         assert_eq!(store.rotates_in(0), Duration::from_secs(LIFETIME_S));
     }
 
-    /// The fallback certificate has a key that serves both protocol versions.
+    /// The fallback certificate belongs to its key.
     #[test]
     fn the_fallback_pair_signs() {
         let pair = fallback_pair().unwrap();
         let key = pair.ecdsa.as_ref().unwrap();
-        assert!(key.key.choose_scheme(&[rustls::SignatureScheme::ECDSA_NISTP256_SHA256]).is_some());
         assert!(key.keys_match().is_ok() && pair.not_after > 0);
     }
 }
