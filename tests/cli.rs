@@ -153,29 +153,21 @@ fn a_port_in_use_is_named() {
     }
 }
 
-/// Too little lockable memory is a missing permission, told before the first connection.
+/// A limit that is too low is a missing permission, told before the first connection.
 #[test]
-fn too_little_lockable_memory_exits_77() {
-    let directory = Directory::new("memlock");
-    let output = Command::new("prlimit")
-        .args(["--memlock=65536:65536", env!("CARGO_BIN_EXE_corelane"), "run", "--manifests", &directory.path()])
-        .args(["--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-        .output()
-        .expect("prlimit of util-linux");
-    assert_eq!(output.status.code(), Some(PERMISSION), "{}", stderr(&output));
-    assert!(stderr(&output).contains("LimitMEMLOCK=infinity"), "{}", stderr(&output));
-}
-
-/// Without an instance to ask, status and explain say where they looked.
-#[test]
-fn nobody_to_ask_is_said() {
-    let nobody = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").to_string();
-    for arguments in [&["status", "--admin", &nobody][..], &["explain", "--admin", &nobody, "GET", "http://h/"][..]] {
-        let (code, said) = run(arguments);
-        assert_eq!(code, Some(1), "{said}");
-        assert!(said.contains(&nobody) && said.contains("--admin"), "{said}");
+fn a_limit_that_is_too_low_exits_77() {
+    let directory = Directory::new("limits");
+    for (limit, cure) in [("--memlock=65536:65536", "LimitMEMLOCK=infinity"), ("--nofile=128:128", "LimitNOFILE=")] {
+        let output = Command::new("prlimit")
+            .args([limit, env!("CARGO_BIN_EXE_corelane"), "run", "--manifests", &directory.path()])
+            .args(["--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+            .output()
+            .expect("prlimit of util-linux");
+        assert_eq!(output.status.code(), Some(PERMISSION), "{limit}: {}", stderr(&output));
+        assert!(stderr(&output).contains(cure), "{limit}: {}", stderr(&output));
     }
 }
+
 /// A finding that is an error fails the check, in text and in JSON; warnings alone do not.
 #[test]
 fn check_fails_on_errors_only() {

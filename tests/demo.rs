@@ -5,6 +5,7 @@ use std::io::BufReader;
 use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
+use std::process::Output;
 use std::process::Stdio;
 
 /// A running demo with what it has printed.
@@ -63,6 +64,13 @@ impl Demo {
             .collect()
     }
 
+    /// The words of the line that shows this command, without the program.
+    fn arguments_of(&self, command: &str) -> Vec<&str> {
+        let shown = self.invitation.iter().find(|line| line.contains(&format!("corelane {command} ")));
+        let line = shown.expect("the command is shown").trim_end_matches('`');
+        line.split(' ').skip_while(|word| *word != command).collect()
+    }
+
     /// Ctrl-C; the exit code.
     fn end(mut self) -> Option<i32> {
         let sent = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().expect("kill");
@@ -77,6 +85,10 @@ impl Drop for Demo {
         let _ended_already = self.child.kill();
         let _reaped_already = self.child.wait();
     }
+}
+
+fn corelane(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_corelane")).env_clear().args(arguments).output().expect("the program starts")
 }
 
 /// Every curl line answers as it says, and Ctrl-C leaves nothing behind.
@@ -99,6 +111,11 @@ fn every_line_answers_as_it_says() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    for (command, told) in [("explain", "> Prefix /feed"), ("status", "blog/feed:80")] {
+        let output = corelane(&demo.arguments_of(command));
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && printed.contains(told), "{command}: {printed}");
+    }
     assert_eq!(demo.end(), Some(0));
     assert!(!directory.exists(), "{} was left behind", directory.display());
 }

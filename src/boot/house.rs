@@ -45,6 +45,9 @@ use crate::telemetry::access_log;
 use crate::telemetry::board::Board;
 use crate::telemetry::metrics::Registry;
 
+/// Descriptors without which a start makes no sense: rings, listeners, logs, and some connections.
+const OPEN_FILES_MIN: u64 = 256;
+
 /// What the main thread waits for.
 enum Event {
     /// Every shard serves the first full set of objects.
@@ -86,7 +89,14 @@ pub(crate) struct Bound {
 pub(crate) fn stand(config: Config, announce: Announce) -> Result<(), Failure> {
     tls::install_crypto();
     let open_files = limits::raise_open_files().map_err(|error| Failure::general(format!("cannot read RLIMIT_NOFILE: {error}")))?;
+    if open_files < OPEN_FILES_MIN {
+        return Err(Failure::permission(format!(
+            "RLIMIT_NOFILE is {open_files}, {OPEN_FILES_MIN} are needed and a proxied request takes two: set LimitNOFILE=1048576 in the \
+             systemd unit, or ulimit -Hn"
+        )));
+    }
     let cores = placement::place(&config.placement, &limits::allowed_cpus())?;
+    tracing::info!(shards = ?cores.shards, housekeeping = ?cores.housekeeping, connections_max = connections_max(open_files), "starting");
     // Threads that are started from here inherit it; shards pin themselves.
     limits::pin_current_thread(&cores.housekeeping);
     build(config, cores, open_files, announce)?.live()

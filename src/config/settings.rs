@@ -53,7 +53,7 @@ pub(super) struct Settings {
     #[arg(long, value_name = "NAME", env = "CORELANE_INGRESS_CLASS", help_heading = "Translation")]
     #[serde(deserialize_with = "one")]
     pub(super) ingress_class: Option<String>,
-    /// IngressClass .spec.controller that is served; add k8s.io/ingress-nginx to take over. Repeatable.
+    /// IngressClass .spec.controller that is served; add k8s.io/ingress-nginx to take over. Repeatable, in place of the default.
     /// Default: corelane.dev/ingress-controller
     #[arg(long, value_name = "NAME", env = "CORELANE_CONTROLLER", value_delimiter = ',', help_heading = "Translation")]
     #[serde(deserialize_with = "many")]

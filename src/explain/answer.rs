@@ -175,7 +175,8 @@ impl fmt::Display for Outcome {
                 fields.iter().try_for_each(|field| writeln!(f, "  {field}"))
             }
             Self::Forward { cluster, balance, endpoints, chosen, upstream_head } => {
-                writeln!(f, "Outcome   forwarded to {cluster}, {balance} over {} endpoints", endpoints.len())?;
+                let count = counted(endpoints.len(), "endpoint");
+                writeln!(f, "Outcome   forwarded to {cluster}, {balance} over {count}")?;
                 for endpoint in endpoints {
                     let mark = if endpoint.address == *chosen { '>' } else { ' ' };
                     let health = if endpoint.healthy { "healthy" } else { "down, says its check" };
@@ -187,6 +188,11 @@ impl fmt::Display for Outcome {
             }
         }
     }
+}
+
+/// `1 user`, `2 users`.
+pub(super) fn counted(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 fn target(service: &str) -> &str {

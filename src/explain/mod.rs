@@ -189,9 +189,12 @@ fn first_choice(cluster: &Cluster, snapshot: &Snapshot) -> Option<usize> {
 fn upstream_head(facts: &Facts<'_, '_, '_>, passage: &Passage) -> Vec<String> {
     let mut bytes = Vec::new();
     let id = headers::request_id(facts.head, facts.settings, [0, 0]);
+    let own_id = format!("X-Request-ID: {}", text(id.as_bytes()));
+    let is_new = facts.head.field("x-request-id") != Some(id.as_bytes());
     let upgrade = facts.head.upgrades_to_websocket;
     headers::write_upstream_head(&mut bytes, facts, passage, id.as_bytes(), facts.head.framing, upgrade);
-    text(&bytes).lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+    let shown = |line: &str| if is_new && *line == *own_id { "X-Request-ID: (new for every request)".to_owned() } else { line.to_owned() };
+    text(&bytes).lines().filter(|line| !line.is_empty()).map(shown).collect()
 }
 
 fn is_trusted(snapshot: &Snapshot, peer: IpAddr) -> bool {
@@ -276,7 +279,8 @@ mod tests {
         assert_eq!((&*cluster, endpoints.len()), ("shop/api:80", 3));
         assert_eq!(endpoints.iter().filter(|endpoint| endpoint.healthy).count(), 2);
         assert_eq!(chosen.to_string(), "10.0.0.2:81", "the first one's node is down");
-        assert_eq!(upstream_head[..2], ["GET /api/v1?q=1 HTTP/1.1", "Host: shop.example"]);
+        let first = ["GET /api/v1?q=1 HTTP/1.1", "Host: shop.example", "X-Request-ID: (new for every request)"];
+        assert_eq!(upstream_head[..3], first);
         assert!(text.contains("> 10.0.0.2:81 on node-2") && text.contains("10.0.0.1:81 on node-1, weight 1: down"), "{text}");
         assert_eq!(status(&get(&Policy::default(), "http://x.example/empty")), 503, "a cluster without endpoints");
     }
@@ -334,7 +338,7 @@ mod tests {
                 Policy { rate_limit: Some(Arc::new(limit)), ..plain() },
                 "GET",
                 0,
-                "1 requests a second with a burst of 5, 2 requests at a time",
+                "1 request a second with a burst of 5, 2 requests at a time",
             ),
             (Policy { cors: Some(Arc::new(cors.clone())), ..plain() }, "OPTIONS", 204, "enable-cors"),
             (Policy { cors: Some(Arc::new(cors)), ..plain() }, "GET", 0, "enable-cors"),

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::explain::answer::Step;
+use crate::explain::answer::counted;
 use crate::filter::Answer;
 use crate::filter::Facts;
 use crate::filter::FilterState;
@@ -63,7 +64,7 @@ fn blocked(facts: &Facts<'_, '_, '_>) -> Option<Step> {
     let client = facts.client_address();
     Some(match rule::contains(block, client) {
         true => ends("block-cidrs", format!("{client} is blocked on every host: 403")),
-        false => passes("block-cidrs", format!("{client} is in none of {} blocked ranges", block.len())),
+        false => passes("block-cidrs", format!("{client} is not in {}", counted(block.len(), "blocked range"))),
     })
 }
 
@@ -106,12 +107,13 @@ fn admitted(facts: &Facts<'_, '_, '_>) -> Option<Step> {
     let users = policy.basic_auth.as_ref().map_or(0, |login| login.users.len());
     let mut on = String::new();
     if lists {
-        let _infallible = write!(on, "{client} against {} allowed and {} denied ranges", policy.allow.len(), policy.deny.len());
+        let (allowed, denied) = (policy.allow.len(), counted(policy.deny.len(), "denied range"));
+        let _infallible = write!(on, "{client} against {allowed} allowed and {denied}");
     }
     if users > 0 {
         let joint = if on.is_empty() { "" } else { ", " };
         let satisfy = if lists && policy.satisfy_any { ", one of both is enough" } else { "" };
-        let _infallible = write!(on, "{joint}credentials against {users} users{satisfy}");
+        let _infallible = write!(on, "{joint}credentials against {}{satisfy}", counted(users, "user"));
     }
     Some(match access::check(facts, &mut FilterState::default()) {
         Access::Granted { authenticated: true } => passes(filter, format!("{on}: admitted, Authorization stays here")),
@@ -132,9 +134,10 @@ fn limited(facts: &Facts<'_, '_, '_>) -> Option<Step> {
 
 fn allowance(limit: &RateLimit) -> String {
     let burst = limit.burst_multiplier;
-    let per =
-        |rate: Option<u32>, unit: &str| rate.map(|rate| format!("{rate} requests a {unit} with a burst of {}", rate.saturating_mul(burst)));
-    let connections = limit.connections.map(|most| format!("{most} requests at a time"));
+    let per = |rate: Option<u32>, unit: &str| {
+        rate.map(|rate| format!("{} a {unit} with a burst of {}", counted(rate as usize, "request"), rate.saturating_mul(burst)))
+    };
+    let connections = limit.connections.map(|most| format!("{} at a time", counted(most as usize, "request")));
     let all: Vec<String> =
         [per(limit.requests_per_second, "second"), per(limit.requests_per_minute, "minute"), connections].into_iter().flatten().collect();
     all.join(", ")
