@@ -122,6 +122,15 @@ impl Pair {
         }
     }
 
+    /// Whether both serve the very same keys, read from the same text.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let same = |a: &Option<Arc<CertifiedKey>>, b: &Option<Arc<CertifiedKey>>| match (a, b) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        same(&self.ecdsa, &other.ecdsa) && same(&self.rsa, &other.rsa) && self.source == other.source
+    }
+
     /// The names its leaf is good for, lower case, wildcards as written: DNS names of the SAN, the common name where there is no SAN.
     pub fn names(&self) -> Vec<String> {
         let mut names: Vec<String> =

@@ -116,7 +116,7 @@ pub(crate) fn choose(
     }
     for (alias, pattern) in &claims.aliases {
         if let Some(pair) = shown(&certificates, pattern).cloned() {
-            show(&mut certificates, &HostPattern::Exact(alias.clone()), pair);
+            show(&mut certificates, alias, pair);
         }
     }
     for reading in served() {
@@ -212,23 +212,36 @@ impl Chooser<'_> {
         Some(pair.unwrap_or_else(|| self.default.clone()))
     }
 
-    /// What this Ingress says: the entry that names the host, else the first whose certificate is good for it.
+    /// What this Ingress says: the entries that name the host, else the first whose certificate is good for it. Of several entries that
+    /// name it the second adds the kind of key that the first lacks.
     fn of_reading(&mut self, reading: &Reading, pattern: &HostPattern, written: &str) -> Option<Arc<Pair>> {
-        let Some(entry) = reading.tls.iter().find(|entry| entry.hosts.contains(pattern)) else {
-            let goods = reading.tls.iter().filter_map(|entry| self.good(entry));
-            return goods.into_iter().find(|good| host::is_covered(pattern, &good.names)).map(|good| good.pair.clone());
-        };
-        let good = self.good(entry)?.clone();
-        // A certificate without any DNS name is left to its client to judge.
-        if good.names.is_empty() || host::is_covered(pattern, &good.names) {
-            return Some(good.pair);
+        let naming: Vec<_> = reading.tls.iter().filter(|entry| entry.hosts.contains(pattern)).collect();
+        if naming.is_empty() {
+            let mut goods = reading.tls.iter().filter_map(|entry| self.good(entry));
+            return goods.find(|good| host::is_covered(pattern, &good.names)).map(|good| good.pair.clone());
         }
-        let names = good.names.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
-        let message = format!("the certificate is good for {names}, and not for {written}");
+        let mut chosen: Option<Arc<Pair>> = None;
+        for entry in naming {
+            let Some(good) = self.good(entry).cloned() else { continue };
+            // A certificate without any DNS name is left to its client to judge.
+            if !good.names.is_empty() && !host::is_covered(pattern, &good.names) {
+                self.say_mismatch(reading, entry, written, &good.names);
+                continue;
+            }
+            chosen = Some(match chosen {
+                Some(first) if !Arc::ptr_eq(&first, &good.pair) => Arc::new(first.merge(&good.pair)),
+                _ => good.pair,
+            });
+        }
+        chosen
+    }
+
+    fn say_mismatch(&mut self, reading: &Reading, entry: &TlsEntry, host: &str, names: &[String]) {
+        let names = names.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let message = format!("the certificate is good for {names}, and not for {host}");
         let cure = "Use a certificate for this host; the default certificate is served meanwhile.";
         let field = format!("{}.secretName", entry.field);
         About::new("Ingress", &reading.key, self.findings).error(&field, "CertificateNameMismatch", message, cure);
-        None
     }
 
     /// Certificates for names that no rule has: the host for all may serve them, or a wildcard of the same namespace.

@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use crate::route::HostPattern;
 use crate::snapshot::finding::Finding;
+use crate::snapshot::rule::FixedAnswer;
 use crate::translate::about::About;
 use crate::translate::about::quoted;
 use crate::translate::backend::Backend;
+use crate::translate::host;
 use crate::translate::ingress::HostRule;
 use crate::translate::ingress::PathRule;
 use crate::translate::ingress::Reading;
@@ -22,7 +24,7 @@ pub(crate) struct Claims<'r> {
     /// What serves requests that nothing else matches.
     pub(crate) catch_all: Option<DefaultClaim<'r>>,
     /// Further names of hosts, each free of an Ingress of its own.
-    pub(crate) aliases: BTreeMap<String, HostPattern>,
+    pub(crate) aliases: BTreeMap<HostPattern, HostPattern>,
 }
 
 /// What was granted of one host.
@@ -33,8 +35,6 @@ pub(crate) struct HostClaims<'r> {
     /// Every Ingress with a rule for it, the oldest first.
     pub(crate) readings: Vec<&'r Reading>,
     pub(crate) paths: Vec<Claim<'r>>,
-    /// The oldest Ingress that has a default backend: it serves what no path matches.
-    pub(crate) default: Option<DefaultClaim<'r>>,
     by_path: HashMap<(PathKind, &'r str), usize>,
 }
 
@@ -63,7 +63,7 @@ pub(crate) struct CanaryClaim<'r> {
 
 impl<'r> HostClaims<'r> {
     fn new(written: Arc<str>) -> Self {
-        Self { written, readings: Vec::new(), paths: Vec::new(), default: None, by_path: HashMap::new() }
+        Self { written, readings: Vec::new(), paths: Vec::new(), by_path: HashMap::new() }
     }
 
     /// The Ingresses that may say what holds for the whole host: those in the namespace of the oldest.
@@ -75,6 +75,16 @@ impl<'r> HostClaims<'r> {
     /// The namespace of the oldest Ingress.
     pub(crate) fn owner(&self) -> Option<&'r str> {
         self.readings.first().map(|reading| reading.key.namespace.as_str())
+    }
+
+    /// What every request to the host is refused with, where an owner asks for what cannot be honoured for the whole of it.
+    pub(crate) fn denied(&self) -> Option<FixedAnswer> {
+        self.owners().find_map(|reading| reading.annotations.host_denied.clone())
+    }
+
+    /// What serves the paths that nobody asked for: the default backend of the oldest owner that has one.
+    pub(crate) fn default(&self) -> Option<DefaultClaim<'r>> {
+        self.owners().find_map(|reading| reading.default_backend.as_ref().map(|backend| DefaultClaim { reading, backend }))
     }
 
     /// The Ingress that turns every path of the host into an expression, whoever it belongs to, as in ingress-nginx.
@@ -115,9 +125,6 @@ fn grant_host<'r>(claims: &mut Claims<'r>, reading: &'r Reading, rule: &'r HostR
     if host.readings.last().is_none_or(|last| !std::ptr::eq(*last, reading)) {
         host.readings.push(reading);
     }
-    if host.default.is_none() {
-        host.default = reading.default_backend.as_ref().map(|backend| DefaultClaim { reading, backend });
-    }
     for rule in &rule.paths {
         let next = host.paths.len();
         let position = *host.by_path.entry((rule.kind, rule.path.as_str())).or_insert(next);
@@ -148,47 +155,52 @@ fn grant_catch_all<'r>(claims: &mut Claims<'r>, reading: &'r Reading, backend: &
     }
 }
 
-/// Only the first canary of a path counts, and only where somebody else serves the path.
+/// Only the first canary of a path counts, and only where another Ingress of its namespace serves the path: nobody takes a share of
+/// the requests of somebody else.
 fn attach_canary<'r>(claims: &mut Claims<'r>, reading: &'r Reading, about: &mut About<'_>) {
-    for host_rule in &reading.rules {
-        for rule in &host_rule.paths {
-            let host = claims.hosts.get_mut(&host_rule.host);
-            let main = host.and_then(|host| {
-                let position = *host.by_path.get(&(rule.kind, rule.path.as_str()))?;
-                host.paths.get_mut(position)
-            });
-            match main {
-                None => {
-                    let message = format!("no other Ingress serves {} {} of this host", rule.kind.name(), quoted(&rule.path));
-                    let cure = "Give both Ingresses the same host, path and pathType; the canary gets no requests meanwhile.";
-                    about.warning(&rule.field, "CanaryWithoutMain", message, cure);
-                }
-                Some(Claim { canary: Some(first), .. }) => {
-                    let message = format!("Ingress {} already is the canary of this path", first.reading.key);
-                    about.warning(&rule.field, "CanaryConflict", message, "Remove one of the two: only the first gets requests.");
-                }
-                Some(main) => main.canary = Some(CanaryClaim { reading, backend: &rule.backend, field: &rule.field }),
+    const CURE: &str = "Give both Ingresses the same namespace, host, path and pathType; the canary gets no requests meanwhile.";
+    if reading.rules.is_empty() {
+        about.warning("spec.rules", "CanaryWithoutMain", "a canary without rules is the canary of nothing", CURE);
+    }
+    for (host_rule, rule) in reading.rules.iter().flat_map(|rule| rule.paths.iter().map(move |path| (rule, path))) {
+        let main = claims.hosts.get_mut(&host_rule.host).and_then(|host| {
+            let position = *host.by_path.get(&(rule.kind, rule.path.as_str()))?;
+            host.paths.get_mut(position)
+        });
+        match main {
+            Some(main) if main.reading.key.namespace != reading.key.namespace => {
+                let message = format!("Ingress {} of another namespace serves this path", main.reading.key);
+                about.error(&rule.field, "CanaryOfOtherNamespace", message, CURE);
+            }
+            Some(Claim { canary: Some(first), .. }) => {
+                let message = format!("Ingress {} already is the canary of this path", first.reading.key);
+                about.warning(&rule.field, "CanaryConflict", message, "Remove one of the two: only the first gets requests.");
+            }
+            Some(main) => main.canary = Some(CanaryClaim { reading, backend: &rule.backend, field: &rule.field }),
+            None => {
+                let message = format!("no other Ingress serves {} {} of this host", rule.kind.name(), quoted(&rule.path));
+                about.warning(&rule.field, "CanaryWithoutMain", message, CURE);
             }
         }
     }
 }
 
 /// The first Ingress of a host that has aliases names them all; a host with rules of its own is nobody's alias.
-fn grant_aliases(hosts: &BTreeMap<HostPattern, HostClaims<'_>>, findings: &mut Vec<Finding>) -> BTreeMap<String, HostPattern> {
-    let mut aliases: BTreeMap<String, HostPattern> = BTreeMap::new();
+fn grant_aliases(hosts: &BTreeMap<HostPattern, HostClaims<'_>>, findings: &mut Vec<Finding>) -> BTreeMap<HostPattern, HostPattern> {
+    let mut aliases: BTreeMap<HostPattern, HostPattern> = BTreeMap::new();
     for (pattern, host) in hosts.iter().filter(|(pattern, _)| **pattern != HostPattern::Any) {
         let Some(reading) = host.owners().find(|reading| !reading.annotations.server_aliases.is_empty()) else { continue };
         let mut about = About::new("Ingress", &reading.key, findings);
-        for alias in &reading.annotations.server_aliases {
-            let taken = hosts.contains_key(&HostPattern::Exact(alias.clone()));
-            let by_alias = aliases.get(alias).is_some_and(|other| other != pattern);
-            if taken || by_alias {
-                let message =
-                    format!("the alias {} is already served as {}", quoted(alias), if taken { "a host" } else { "another alias" });
-                let field = "metadata.annotations[server-alias]";
-                about.warning(field, "AliasConflict", message, "Remove the alias: it is ignored.");
+        for written in &reading.annotations.server_aliases {
+            let Ok(alias) = host::pattern(written) else { continue };
+            let is_host = hosts.contains_key(&alias);
+            let is_alias = aliases.get(&alias).is_some_and(|other| other != pattern);
+            if is_host || is_alias {
+                let what = if is_host { "a host of its own" } else { "an alias of another host" };
+                let message = format!("{} is {what} already", quoted(written));
+                about.warning("metadata.annotations[server-alias]", "AliasConflict", message, "Remove the alias: it is ignored.");
             } else {
-                aliases.insert(alias.clone(), pattern.clone());
+                aliases.insert(alias, pattern.clone());
             }
         }
     }

@@ -4,6 +4,7 @@
 //! does not make it bad. While the newest version of an Ingress is bad its last good one stays in service; one that never was good is
 //! served without the parts that are wrong.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -92,11 +93,7 @@ pub(crate) fn read_all(
     let classes = Classes::new(scope.resources, scope.options);
     let mut ours: Vec<_> = scope.resources.ingresses.iter().collect();
     ours.retain(|(key, ingress)| classes.claim(ingress, &mut About::new("Ingress", key, findings)));
-    let joined = |key: &ObjectKey| format!("{key}");
-    ours.sort_by(|(key_a, a), (key_b, b)| {
-        let ages = a.metadata.creation_timestamp.cmp(&b.metadata.creation_timestamp);
-        ages.then_with(|| joined(key_b).cmp(&joined(key_a)))
-    });
+    ours.sort_by_cached_key(|(key, ingress)| (ingress.metadata.creation_timestamp.clone(), Reverse(key.to_string())));
     let mut readings = Vec::with_capacity(ours.len());
     let mut named = Vec::new();
     let mut good = GoodVersions::with_capacity(ours.len());

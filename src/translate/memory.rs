@@ -1,5 +1,6 @@
 //! What one translation leaves to the next.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::route::HostPattern;
@@ -41,7 +42,7 @@ impl Memory {
     /// `fallback` is served where no certificate fits; `tickets` seal session tickets.
     pub fn new(fallback: Arc<Pair>, tickets: Arc<TicketKeys>) -> Self {
         let certificates =
-            Certificates { exact: Default::default(), wildcard: Default::default(), default: fallback.clone(), tickets: tickets.clone() };
+            Certificates { exact: HashMap::new(), wildcard: HashMap::new(), default: fallback.clone(), tickets: tickets.clone() };
         Self {
             fallback,
             tickets,
@@ -95,8 +96,13 @@ impl Memory {
 
 /// Whether both serve the very same keys under the same names.
 fn is_same(a: &Certificates, b: &Certificates) -> bool {
-    let same = |a: &std::collections::HashMap<String, Arc<Pair>>, b: &std::collections::HashMap<String, Arc<Pair>>| {
-        a.len() == b.len() && a.iter().all(|(name, pair)| b.get(name).is_some_and(|other| Arc::ptr_eq(pair, other)))
+    // A pair of two Secrets is put together anew each time, out of the same keys.
+    let same_pair = |a: &Arc<Pair>, b: &Arc<Pair>| Arc::ptr_eq(a, b) || a.is_same(b);
+    let same_names = |a: &HashMap<String, Arc<Pair>>, b: &HashMap<String, Arc<Pair>>| {
+        a.len() == b.len() && a.iter().all(|(name, pair)| b.get(name).is_some_and(|other| same_pair(pair, other)))
     };
-    Arc::ptr_eq(&a.default, &b.default) && Arc::ptr_eq(&a.tickets, &b.tickets) && same(&a.exact, &b.exact) && same(&a.wildcard, &b.wildcard)
+    Arc::ptr_eq(&a.tickets, &b.tickets)
+        && same_pair(&a.default, &b.default)
+        && same_names(&a.exact, &b.exact)
+        && same_names(&a.wildcard, &b.wildcard)
 }

@@ -60,7 +60,7 @@ pub(crate) fn build<'r>(
     for (alias, pattern) in &claims.aliases {
         if let Ok(position) = hosts.binary_search_by(|(other, ..)| other.cmp(pattern)) {
             let (_, shared, paths) = &hosts[position];
-            aliased.push((HostPattern::Exact(alias.clone()), shared.clone(), paths.clone()));
+            aliased.push((alias.clone(), shared.clone(), paths.clone()));
         }
     }
     hosts.append(&mut aliased);
@@ -73,6 +73,13 @@ struct Builder<'b, 'r> {
     clusters: &'b mut Clusters<'r>,
     findings: &'b mut Vec<Finding>,
     rules: Vec<Rule>,
+}
+
+/// What the rules of one host have in common.
+struct Common<'h> {
+    host: &'h Arc<str>,
+    tls: bool,
+    denied: Option<FixedAnswer>,
 }
 
 /// What a rule does, and whether some endpoint can do it.
@@ -89,6 +96,7 @@ impl<'r> Builder<'_, 'r> {
 
     fn host(&mut self, host: &HostClaims<'r>, tls: bool) -> (Host, Paths<RuleId>) {
         let regex_by = host.regex_by();
+        let common = Common { host: &host.written, tls, denied: host.denied() };
         let mut paths = Paths::with_capacity(host.paths.len());
         for claim in &host.paths {
             let pattern = match path::pattern(claim.rule.kind, &claim.rule.path, regex_by.is_some()) {
@@ -98,24 +106,24 @@ impl<'r> Builder<'_, 'r> {
                     continue;
                 }
             };
-            if let Some(rule) = self.path(host, tls, claim) {
+            if let Some(rule) = self.path(&common, claim) {
                 paths.push((pattern, self.add(rule)));
             }
         }
         if let Some(by) = regex_by {
             self.say_turned(host, by);
         }
-        let default_rule = host.default.map(|claim| {
-            let rule = self.default(host, tls, claim);
+        let default_rule = host.default().map(|claim| {
+            let rule = self.default(&common, claim);
             self.add(rule)
         });
         let app_root = host.owners().find_map(|reading| reading.annotations.app_root.as_deref());
         (Host { name: host.written.clone(), tls, app_root: app_root.map(Arc::from), default_rule }, paths)
     }
 
-    fn path(&mut self, host: &HostClaims<'r>, tls: bool, claim: &Claim<'r>) -> Option<Rule> {
+    fn path(&mut self, common: &Common<'_>, claim: &Claim<'r>) -> Option<Rule> {
         let reading = claim.reading;
-        let mut policy = self.policy(host, reading, tls);
+        let mut policy = self.policy(reading, common);
         match rewrite(reading, claim.rule.kind, &claim.rule.path) {
             Ok(rewrite) => policy.rewrite = rewrite,
             Err(why) => {
@@ -131,17 +139,17 @@ impl<'r> Builder<'_, 'r> {
             policy.canary = self.canary(reading, canary);
         }
         let path = format!("{} {}", claim.rule.kind.name(), claim.rule.path);
-        Some(Rule { source: source(reading, &claim.rule.backend, &host.written, &path), action: outcome.action, policy })
+        Some(Rule { source: source(reading, &claim.rule.backend, common.host, &path), action: outcome.action, policy })
     }
 
     /// What serves the paths of a host that nobody asked for.
-    fn default(&mut self, host: &HostClaims<'r>, tls: bool, claim: DefaultClaim<'r>) -> Rule {
-        let mut policy = self.policy(host, claim.reading, tls);
+    fn default(&mut self, common: &Common<'_>, claim: DefaultClaim<'r>) -> Rule {
+        let mut policy = self.policy(claim.reading, common);
         // The path is the root, which always is an expression.
         policy.rewrite = rewrite(claim.reading, PathKind::Prefix, "/").unwrap_or_default();
         policy.forwarded_prefix = policy.forwarded_prefix.filter(|_| policy.rewrite.is_some());
         let outcome = self.outcome(claim.reading, claim.backend, "spec.defaultBackend");
-        Rule { source: source(claim.reading, claim.backend, &host.written, "default backend"), action: outcome.action, policy }
+        Rule { source: source(claim.reading, claim.backend, common.host, "default backend"), action: outcome.action, policy }
     }
 
     /// What serves everything else. As in ingress-nginx, redirects and rewrites of its Ingress do not count here.
@@ -154,14 +162,12 @@ impl<'r> Builder<'_, 'r> {
         self.add(Rule { source, action: outcome.action, policy })
     }
 
-    fn policy(&self, host: &HostClaims<'_>, reading: &Reading, tls: bool) -> Policy {
+    fn policy(&self, reading: &Reading, common: &Common<'_>) -> Policy {
         let annotations = &reading.annotations;
         let mut policy = annotations.policy.clone();
         // What guards the whole host and cannot be honoured refuses all of it, whoever a path belongs to.
-        if let Some(denied) = host.owners().find_map(|reading| reading.annotations.host_denied.clone()) {
-            policy.denied = Some(denied);
-        }
-        if annotations.force_ssl_redirect || (annotations.ssl_redirect && tls) {
+        policy.denied = common.denied.clone().or(policy.denied);
+        if annotations.force_ssl_redirect || (annotations.ssl_redirect && common.tls) {
             let status = self.scope.globals.redirect_status;
             policy.tls_redirect = TlsRedirect::On { status, keep_trailing_slash: annotations.preserve_trailing_slash };
         }

@@ -5,6 +5,7 @@ mod backends;
 mod certificates;
 mod classes;
 mod hostile;
+mod hosts;
 mod memory;
 mod routing;
 
