@@ -21,6 +21,7 @@ use io_uring::types;
 
 use crate::net::buffers::BufferPool;
 use crate::net::limits;
+use crate::net::listen;
 use crate::net::remote::Remote;
 use crate::net::slot::NEVER;
 use crate::net::slot::Out;
@@ -279,6 +280,14 @@ impl Ring {
         let mut inner = self.inner.borrow_mut();
         for index in 0..inner.listeners.len() {
             inner.arm_accept(index);
+        }
+    }
+
+    /// Lets no connection begin any more; those that have begun still come out of [`Self::accept`].
+    pub fn turn_away(&self) {
+        for listener in &self.inner.borrow().listeners {
+            // Without the filter the close may reset who comes in this very moment: the drain goes on all the same.
+            let _unfiltered = listen::turn_away(listener.fd);
         }
     }
 

@@ -9,14 +9,23 @@ const LOOK_MS: u64 = 64;
 /// A connection without a request for this long is closed; a younger one may have a request on the wire (RFC 9112 section 9.5).
 const IDLE_MS: u64 = 1000;
 
+/// Handshakes that have begun get this long to end before the listeners close, in milliseconds.
+const HANDSHAKE_MS: u64 = 1000;
+
 /// Drains the shard and stops its ring.
 pub(crate) async fn run(shard: Rc<Shard>) {
-    let deadline_ms = shard.ring.now_ms() + shard.config.drain_timeout.as_millis() as u64;
-    shard.ring.stop_accepting();
+    let timeout_ms = shard.config.drain_timeout.as_millis() as u64;
+    let begun_ms = shard.ring.now_ms();
+    let deadline_ms = begun_ms + timeout_ms;
+    shard.ring.turn_away();
+    let mut accepting = true;
     loop {
-        // Sockets that were accepted or handed over just before are served like all others.
         shard.ring.expire_idle(IDLE_MS);
-        if shard.connections.get() == 0 && !shard.ring.has_unsent() {
+        if accepting && shard.ring.now_ms() >= begun_ms + HANDSHAKE_MS.min(timeout_ms) {
+            // What the accept queues still hold is served, here or where it is handed to: the end is not looked for in this turn.
+            shard.ring.stop_accepting();
+            accepting = false;
+        } else if !accepting && shard.connections.get() == 0 && !shard.ring.has_unsent() {
             break;
         }
         if shard.ring.now_ms() >= deadline_ms {

@@ -60,6 +60,14 @@ impl ClusterPool {
         *known = Some(cluster.clone());
     }
 
+    /// Whether `address`, an endpoint of `cluster` when a request began, is one of the cluster as it is known now.
+    fn still_has(&self, cluster: &Arc<Cluster>, address: SocketAddr) -> bool {
+        self.known
+            .borrow()
+            .as_ref()
+            .is_some_and(|known| Arc::ptr_eq(known, cluster) || known.endpoints.iter().any(|endpoint| endpoint.address == address))
+    }
+
     /// The position of the endpoint for a request; `exclude` lists positions that failed it already.
     pub(crate) fn pick(&self, cluster: &Cluster, health: &Health, now_us: u64, random: u64, exclude: &[u16]) -> Option<usize> {
         self.balance.borrow_mut().pick(cluster, health, now_us, random, exclude)
@@ -174,8 +182,8 @@ impl Lease {
     }
 
     /// Puts the connection back for the next request; closed instead where its time has come or it is not as it should be.
-    pub(crate) fn give_back(self, cluster: &Cluster, settings: &Settings, now_ms: u64) {
-        if !self.stream.is_quiet() {
+    pub(crate) fn give_back(self, cluster: &Arc<Cluster>, settings: &Settings, now_ms: u64) {
+        if !self.stream.is_quiet() || !self.request.pool.still_has(cluster, self.address) {
             return;
         }
         self.stream.socket().park();
