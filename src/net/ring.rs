@@ -561,7 +561,8 @@ impl Inner {
         }
         let slot = self.slot(index);
         if !slot.queue.is_empty() {
-            if slot.timed_out {
+            // A peer that takes nothing has had its time; one that was silent may still hear why it is left.
+            if slot.timed_out && slot.blocked {
                 shutdown(slot.fd, libc::SHUT_RDWR);
             } else {
                 self.set_deadline(index, now_ms + FAREWELL_MS);
