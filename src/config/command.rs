@@ -102,7 +102,7 @@ struct ExplainArguments {
     /// GET, POST, ...
     #[arg(value_name = "METHOD")]
     method: String,
-    /// http://host[:port]/path?query, or https
+    /// `http://host[:port]/path?query`, or https
     #[arg(value_name = "URL")]
     url: String,
     /// A field of the request. Repeatable

@@ -84,11 +84,11 @@ pub(super) struct Settings {
     #[serde(deserialize_with = "many")]
     pub(super) publish_status_address: Vec<String>,
 
-    /// Plain listener; port 0 takes a free one. Repeatable. Default: [::]:80
+    /// Plain listener; port 0 takes a free one. Repeatable. Default: `[::]:80`
     #[arg(long, value_name = "ADDR:PORT", env = "CORELANE_HTTP", value_delimiter = ',', help_heading = "Serving")]
     #[serde(deserialize_with = "many")]
     pub(super) http: Vec<Address>,
-    /// TLS listener; port 0 takes a free one. Repeatable. Default: [::]:443
+    /// TLS listener; port 0 takes a free one. Repeatable. Default: `[::]:443`
     #[arg(long, value_name = "ADDR:PORT", env = "CORELANE_HTTPS", value_delimiter = ',', help_heading = "Serving")]
     #[serde(deserialize_with = "many")]
     pub(super) https: Vec<Address>,
