@@ -46,6 +46,17 @@ impl Corelane {
     pub fn over(directory: Directory, arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
         command.arg("run").arg("--manifests").arg(directory.path());
+        Self::launch(command, directory, arguments)
+    }
+
+    /// Serves the cluster to which the file `kubeconfig` of a directory leads.
+    pub fn in_cluster(directory: Directory, arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+        command.arg("run").arg("--kubeconfig").arg(directory.path().join("kubeconfig"));
+        Self::launch(command, directory, arguments)
+    }
+
+    fn launch(mut command: Command, directory: Directory, arguments: &[&str]) -> Self {
         let ordinary = [
             ("--http", "127.0.0.1:0"),
             ("--https", "127.0.0.1:0"),

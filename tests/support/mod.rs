@@ -8,6 +8,7 @@
 
 pub mod client;
 pub mod edge;
+pub mod fake_api;
 pub mod load;
 pub mod manifests;
 pub mod tls;
