@@ -190,3 +190,14 @@ fn check_fails_on_errors_only() {
         }
     }
 }
+
+/// Without an instance to ask, status and explain say where they looked.
+#[test]
+fn nobody_to_ask_is_said() {
+    let nobody = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").to_string();
+    for arguments in [&["status", "--admin", &nobody][..], &["explain", "--admin", &nobody, "GET", "http://h/"][..]] {
+        let (code, said) = run(arguments);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains(&nobody) && said.contains("--admin"), "{said}");
+    }
+}
