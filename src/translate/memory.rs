@@ -16,6 +16,7 @@ use crate::snapshot::rule::RuleId;
 use crate::snapshot::settings::Settings;
 use crate::translate::certificates::KnownPairs;
 use crate::translate::cluster::ClusterNumbers;
+use crate::translate::expression::Expressions;
 use crate::translate::ingress::GoodVersions;
 
 /// Hosts and their paths as the table of routes is built from them.
@@ -30,6 +31,7 @@ pub struct Memory {
     pub(crate) numbers: ClusterNumbers,
     pub(crate) good_versions: GoodVersions,
     pub(crate) pairs: KnownPairs,
+    pub(crate) expressions: Expressions,
     pub(crate) hosts: Hosts,
     pub(crate) routes: Arc<RouteTable<Arc<Host>, RuleId>>,
     pub(crate) rules: Arc<[Rule]>,
@@ -49,6 +51,7 @@ impl Memory {
             numbers: ClusterNumbers::default(),
             good_versions: GoodVersions::default(),
             pairs: KnownPairs::default(),
+            expressions: Expressions::default(),
             hosts: Vec::new(),
             routes: Arc::default(),
             rules: Arc::from([]),

@@ -12,6 +12,7 @@ mod claims;
 mod class;
 mod cluster;
 pub mod config_map;
+mod expression;
 mod host;
 mod ingress;
 mod memory;
@@ -81,7 +82,7 @@ pub fn translate(resources: &Resources, options: &Options, memory: &mut Memory) 
     let certificates::Choice { certificates, tls_hosts } =
         certificates::choose(&readings, &claims, resources, default_certificate, &memory.tickets, &mut memory.pairs, &mut findings);
     let mut clusters = Clusters::new(scope, &mut memory.numbers, &mut findings);
-    let built = rules::build(scope, &claims, &tls_hosts, &mut clusters, &mut findings);
+    let built = rules::build(scope, &claims, &tls_hosts, &mut clusters, &mut memory.expressions, &mut findings);
     memory.clusters = clusters.finish(&memory.clusters);
 
     findings.sort_unstable();

@@ -1,7 +1,6 @@
 //! Paths as objects write them, and what they match.
 
 use crate::route::PathPattern;
-use crate::route::PathRegex;
 
 /// Longer ones no request line could meet.
 const BYTES_MAX: usize = 4096;
@@ -22,6 +21,15 @@ impl PathKind {
             "Prefix" => Some(Self::Prefix),
             "ImplementationSpecific" | "" => Some(Self::ImplementationSpecific),
             _ => None,
+        }
+    }
+
+    /// What matches `path` where no Ingress has turned the host into expressions.
+    pub(crate) fn pattern(self, path: String) -> PathPattern {
+        match self {
+            Self::Exact => PathPattern::Exact(path),
+            Self::Prefix => PathPattern::Prefix(path),
+            Self::ImplementationSpecific => PathPattern::Start(path),
         }
     }
 
@@ -61,21 +69,6 @@ pub(crate) fn check(kind: PathKind, written: Option<&str>, strict: bool) -> Resu
     Ok(path.to_owned())
 }
 
-/// What matches; `regex` where some Ingress has turned the whole host into expressions.
-///
-/// # Errors
-/// Why the path is no expression, or too large a one.
-pub(crate) fn pattern(kind: PathKind, path: &str, regex: bool) -> Result<PathPattern, String> {
-    if regex {
-        return PathRegex::new(path).map(PathPattern::Regex);
-    }
-    Ok(match kind {
-        PathKind::Exact => PathPattern::Exact(path.to_owned()),
-        PathKind::Prefix => PathPattern::Prefix(path.to_owned()),
-        PathKind::ImplementationSpecific => PathPattern::Start(path.to_owned()),
-    })
-}
-
 /// The expression that `rewrite-target` replaces, `None` where a target equal to the path has no effect.
 ///
 /// ingress-nginx serves a Prefix `/a` at `/a/`: there a target `/a` is not the path, and rewrites what lies below it.
@@ -84,15 +77,6 @@ pub(crate) fn rewritten(kind: PathKind, path: &str, target: &str) -> Option<Stri
         return Some(path.to_owned());
     }
     (kind == PathKind::Prefix && !path.ends_with('/')).then(|| format!("{path}/"))
-}
-
-/// A rewrite's expression: in any case, anywhere in the path, linear in time and bounded in size.
-///
-/// # Errors
-/// Why it is none.
-pub(crate) fn rewrite_expression(written: &str) -> Result<regex::Regex, String> {
-    let mut builder = regex::RegexBuilder::new(written);
-    builder.case_insensitive(true).size_limit(1 << 20).nest_limit(50).build().map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::route::HostPattern;
+use crate::route::PathPattern;
 use crate::route::Paths;
+use crate::snapshot::cluster::ClusterId;
 use crate::snapshot::finding::Finding;
 use crate::snapshot::rule::Action;
 use crate::snapshot::rule::Canary;
@@ -28,6 +30,7 @@ use crate::translate::claims::Claims;
 use crate::translate::claims::DefaultClaim;
 use crate::translate::claims::HostClaims;
 use crate::translate::cluster::Clusters;
+use crate::translate::expression::Expressions;
 use crate::translate::ingress::Reading;
 use crate::translate::memory::Hosts;
 use crate::translate::path;
@@ -48,9 +51,11 @@ pub(crate) fn build<'r>(
     claims: &Claims<'r>,
     tls_hosts: &BTreeSet<HostPattern>,
     clusters: &mut Clusters<'r>,
+    expressions: &mut Expressions,
     findings: &mut Vec<Finding>,
 ) -> Built {
-    let mut builder = Builder { scope, clusters, findings, rules: Vec::new() };
+    expressions.turn();
+    let mut builder = Builder { scope, clusters, expressions, findings, rules: Vec::new() };
     let mut hosts = Hosts::with_capacity(claims.hosts.len() + claims.aliases.len());
     for (pattern, host) in &claims.hosts {
         let (shared, paths) = builder.host(host, tls_hosts.contains(pattern));
@@ -71,6 +76,7 @@ pub(crate) fn build<'r>(
 struct Builder<'b, 'r> {
     scope: Scope<'r>,
     clusters: &'b mut Clusters<'r>,
+    expressions: &'b mut Expressions,
     findings: &'b mut Vec<Finding>,
     rules: Vec<Rule>,
 }
@@ -99,15 +105,13 @@ impl<'r> Builder<'_, 'r> {
         let common = Common { host: &host.written, tls, denied: host.denied() };
         let mut paths = Paths::with_capacity(host.paths.len());
         for claim in &host.paths {
-            let pattern = match path::pattern(claim.rule.kind, &claim.rule.path, regex_by.is_some()) {
-                Ok(pattern) => pattern,
-                Err(why) => {
-                    self.refuse_expression(claim, &why);
-                    continue;
-                }
+            let pattern = match regex_by {
+                Some(_) => self.expressions.path(&claim.rule.path).map(PathPattern::Regex),
+                None => Ok(claim.rule.kind.pattern(claim.rule.path.clone())),
             };
-            if let Some(rule) = self.path(&common, claim) {
-                paths.push((pattern, self.add(rule)));
+            match pattern.and_then(|pattern| Ok((pattern, self.path(&common, claim)?))) {
+                Ok((pattern, rule)) => paths.push((pattern, self.add(rule))),
+                Err(why) => self.refuse_expression(claim, &why),
             }
         }
         if let Some(by) = regex_by {
@@ -121,16 +125,11 @@ impl<'r> Builder<'_, 'r> {
         (Host { name: host.written.clone(), tls, app_root: app_root.map(Arc::from), default_rule }, paths)
     }
 
-    fn path(&mut self, common: &Common<'_>, claim: &Claim<'r>) -> Option<Rule> {
+    /// The rule of a path; an error where it is no expression, and should be one.
+    fn path(&mut self, common: &Common<'_>, claim: &Claim<'r>) -> Result<Rule, String> {
         let reading = claim.reading;
         let mut policy = self.policy(reading, common);
-        match rewrite(reading, claim.rule.kind, &claim.rule.path) {
-            Ok(rewrite) => policy.rewrite = rewrite,
-            Err(why) => {
-                self.refuse_expression(claim, &why);
-                return None;
-            }
-        }
+        policy.rewrite = self.rewrite(reading, claim.rule.kind, &claim.rule.path)?;
         // ingress-nginx sends the prefix only where it rewrites.
         policy.forwarded_prefix = policy.forwarded_prefix.filter(|_| policy.rewrite.is_some());
         let field = format!("{}.backend", claim.rule.field);
@@ -139,14 +138,14 @@ impl<'r> Builder<'_, 'r> {
             policy.canary = self.canary(reading, canary);
         }
         let path = format!("{} {}", claim.rule.kind.name(), claim.rule.path);
-        Some(Rule { source: source(reading, &claim.rule.backend, common.host, &path), action: outcome.action, policy })
+        Ok(Rule { source: source(reading, &claim.rule.backend, common.host, &path), action: outcome.action, policy })
     }
 
     /// What serves the paths of a host that nobody asked for.
     fn default(&mut self, common: &Common<'_>, claim: DefaultClaim<'r>) -> Rule {
         let mut policy = self.policy(claim.reading, common);
         // The path is the root, which always is an expression.
-        policy.rewrite = rewrite(claim.reading, PathKind::Prefix, "/").unwrap_or_default();
+        policy.rewrite = self.rewrite(claim.reading, PathKind::Prefix, "/").unwrap_or_default();
         policy.forwarded_prefix = policy.forwarded_prefix.filter(|_| policy.rewrite.is_some());
         let outcome = self.outcome(claim.reading, claim.backend, "spec.defaultBackend");
         Rule { source: source(claim.reading, claim.backend, common.host, "default backend"), action: outcome.action, policy }
@@ -174,6 +173,13 @@ impl<'r> Builder<'_, 'r> {
         policy
     }
 
+    fn rewrite(&mut self, reading: &Reading, kind: PathKind, path: &str) -> Result<Option<Arc<Rewrite>>, String> {
+        let Some(target) = &reading.annotations.rewrite_target else { return Ok(None) };
+        let Some(expression) = path::rewritten(kind, path, target) else { return Ok(None) };
+        let pattern = self.expressions.rewrite(&expression)?;
+        Ok(Some(Arc::new(Rewrite { pattern, target: target.clone() })))
+    }
+
     /// The cluster of a backend; where it has no endpoints, that of the `default-backend` annotation if this has some.
     fn outcome(&mut self, reading: &Reading, backend: &Backend, field: &str) -> Outcome {
         let spec = &reading.annotations.cluster;
@@ -196,7 +202,7 @@ impl<'r> Builder<'_, 'r> {
         Outcome { action, has_endpoints: false }
     }
 
-    fn default_backend(&mut self, reading: &Reading) -> Option<crate::snapshot::cluster::ClusterId> {
+    fn default_backend(&mut self, reading: &Reading) -> Option<ClusterId> {
         let annotations = &reading.annotations;
         let backend = Backend::Service { name: annotations.default_backend.clone()?, port: Port::First };
         match self.clusters.resolve(&reading.key.namespace, &backend, &annotations.cluster, self.findings) {
@@ -263,13 +269,6 @@ impl<'r> Builder<'_, 'r> {
             }
         }
     }
-}
-
-fn rewrite(reading: &Reading, kind: PathKind, path: &str) -> Result<Option<Arc<Rewrite>>, String> {
-    let Some(target) = &reading.annotations.rewrite_target else { return Ok(None) };
-    let Some(expression) = path::rewritten(kind, path, target) else { return Ok(None) };
-    let pattern = path::rewrite_expression(&expression)?;
-    Ok(Some(Arc::new(Rewrite { pattern, target: target.clone() })))
 }
 
 fn source(reading: &Reading, backend: &Backend, host: &Arc<str>, path: &str) -> RuleSource {
