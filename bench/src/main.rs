@@ -1,3 +1,184 @@
-//! The bench of Corelane: to be written.
+//! The door: arguments in, tables out.
 
-fn main() {}
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use clap::Parser;
+use clap::Subcommand;
+use corelane_bench::compare;
+use corelane_bench::compare::Results;
+use corelane_bench::compare::Settings;
+use corelane_bench::cpu;
+use corelane_bench::driver::Driver;
+use corelane_bench::driver::Span;
+use corelane_bench::host;
+use corelane_bench::host::Host;
+use corelane_bench::report;
+use corelane_bench::scenario::Load;
+use corelane_bench::schedule::Arrivals;
+use corelane_bench::table;
+
+/// Open-loop load, an upstream to answer it, and a fair comparison of the proxies between them.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// One proxy under one scenario; the tables go to standard output
+    Run {
+        /// A file of `load/` without its ending
+        scenario: String,
+        /// A directory of `peers/`
+        #[arg(long, default_value = "corelane")]
+        peer: String,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Several proxies in interleaved rounds; the tables go to `results/` as Markdown and JSON
+    Compare {
+        /// Files of `load/` without their ending; all of them, if none is named
+        scenarios: Vec<String>,
+        /// Directories of `peers/`, the subject first; a name given twice is measured against itself
+        #[arg(long, value_delimiter = ',', default_value = "corelane,corelane,nginx,haproxy")]
+        peers: Vec<String>,
+        #[command(flatten)]
+        how: How,
+    },
+}
+
+#[derive(Args)]
+struct How {
+    /// Rounds, in each of which every proxy runs once, in random order
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    rounds: u32,
+    /// Seconds that count in each block
+    #[arg(long, default_value_t = 10.0, value_parser = seconds)]
+    seconds: f64,
+    /// Seconds before them that do not
+    #[arg(long, default_value_t = 3.0, value_parser = seconds)]
+    warm_up: f64,
+    /// Instead of the scenario's own loads: `saturate`, or requests per second (repeatable)
+    #[arg(long, value_parser = load)]
+    rate: Vec<Load>,
+    /// How requests given by --rate are spread: `poisson` or `uniform`
+    #[arg(long, default_value = "poisson", value_parser = arrivals)]
+    arrivals: Arrivals,
+    /// Where `load`, `peers` and `results` are
+    #[arg(long, default_value = "bench")]
+    directory: PathBuf,
+    /// CPU of driver and upstream; the last but one allowed, if not given
+    #[arg(long)]
+    driver_cpu: Option<usize>,
+    /// CPU of the proxy; the last one allowed, if not given
+    #[arg(long)]
+    proxy_cpu: Option<usize>,
+    /// Fixes order and arrivals
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Run { scenario, peer, how } => measure(&[scenario], vec![peer], &how).map(|results| print!("{}", table::page(&results))),
+        Command::Compare { scenarios, peers, how } => measure(&scenarios, peers, &how).and_then(|results| keep(&results, &how)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("corelane-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(scenarios: &[String], peers: Vec<String>, how: &How) -> io::Result<Results> {
+    host::raise_open_files()?;
+    let mut host = Host::look();
+    let commit = host::commit();
+    let now = jiff::Zoned::now();
+    let mut scenarios = compare::scenarios(&how.directory.join("load"), scenarios)?;
+    if !how.rate.is_empty() {
+        let loads = how.rate.iter().map(|load| match load {
+            Load::Open { rate_per_s, .. } => Load::Open { rate_per_s: *rate_per_s, arrivals: how.arrivals },
+            Load::Saturate => Load::Saturate,
+        });
+        let loads: Vec<Load> = loads.collect();
+        for scenario in &mut scenarios {
+            scenario.loads.clone_from(&loads);
+        }
+    }
+    let (driver_cpu, proxy_cpu) = two_cpus(how)?;
+    let scratch = std::env::temp_dir().join(format!("corelane-bench-{}", std::process::id()));
+    let settings = Settings {
+        peers,
+        scenarios,
+        rounds: how.rounds,
+        span: Span { warm_up_ns: (how.warm_up * 1e9) as u64, window_ns: (how.seconds * 1e9) as u64 },
+        seed: how.seed,
+        templates: how.directory.join("peers"),
+        scratch: scratch.clone(),
+        driver_cpu,
+        proxy_cpu,
+    };
+    cpu::pin(driver_cpu)?;
+    let mut driver = Driver::new()?;
+    let measured = compare::run(&settings, &mut driver, &mut |line| eprintln!("{line}"))?;
+    // Kept where something failed, for the proxies' own words are in there.
+    std::fs::remove_dir_all(&scratch)?;
+    host.end();
+    let command = std::env::args().skip(1).fold(String::from("corelane-bench"), |command, argument| command + " " + &argument);
+    Ok(Results { date: now.strftime("%Y-%m-%d %H:%M %Z").to_string(), commit, command, host, measured })
+}
+
+/// Writes `results/<date>-<commit>.md` and `.json`.
+fn keep(results: &Results, how: &How) -> io::Result<()> {
+    let directory = how.directory.join("results");
+    std::fs::create_dir_all(&directory)?;
+    let date = results.date.split(' ').next().unwrap_or_default();
+    let stem = format!("{date}-{}", results.commit);
+    for (ending, text) in [("md", table::page(results)), ("json", report::json(results)?)] {
+        let path = directory.join(format!("{stem}.{ending}"));
+        std::fs::write(&path, text).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+        println!("{}", path.display());
+    }
+    Ok(())
+}
+
+/// One CPU for the driver, another one for the proxy.
+fn two_cpus(how: &How) -> io::Result<(usize, usize)> {
+    let allowed = cpu::allowed()?;
+    let last = |back: usize| allowed.len().checked_sub(back).map(|place| allowed[place]);
+    match (how.driver_cpu.or_else(|| last(2)), how.proxy_cpu.or_else(|| last(1))) {
+        (Some(driver), Some(proxy)) if driver != proxy => Ok((driver, proxy)),
+        _ => Err(io::Error::other("driver and proxy need a CPU each: --driver-cpu, --proxy-cpu")),
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=3600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("a number from 0 to 3600 is needed".to_owned()),
+    }
+}
+
+fn load(text: &str) -> Result<Load, String> {
+    match text.parse::<f64>() {
+        Ok(rate_per_s) if rate_per_s.is_finite() && rate_per_s >= 1.0 => Ok(Load::Open { rate_per_s, arrivals: Arrivals::Poisson }),
+        _ if text == "saturate" => Ok(Load::Saturate),
+        _ => Err("`saturate` or a number of requests per second is needed".to_owned()),
+    }
+}
+
+fn arrivals(text: &str) -> Result<Arrivals, String> {
+    match text {
+        "poisson" => Ok(Arrivals::Poisson),
+        "uniform" => Ok(Arrivals::Uniform),
+        _ => Err("`poisson` or `uniform` is needed".to_owned()),
+    }
+}

@@ -1,0 +1,357 @@
+//! Interleaved rounds of one work on several proxies, so that whatever the host does meets all of them alike.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use fastrand::Rng;
+use serde::Serialize;
+
+use crate::client::Target;
+use crate::cpu;
+use crate::driver::Driver;
+use crate::driver::Round;
+use crate::driver::Span;
+use crate::host::Host;
+use crate::peers::Ground;
+use crate::peers::Peer;
+use crate::scenario::Load;
+use crate::scenario::Scenario;
+use crate::tally;
+use crate::tls::Identity;
+use crate::wire::Answer;
+
+/// Host and path of every request; all peers route them to the cluster called a.
+const HOST: &str = "app.bench.local";
+const PATH: &str = "/api/item";
+/// How long a proxy may take from its start to its first answer.
+const SERVE_NS_MAX: u64 = 15_000_000_000;
+const PROBE_NS: u64 = 200_000_000;
+/// The rules by which a block is disturbed, fixed in advance.
+const LATE_SHARE_MAX: f64 = 0.05;
+const SENT_SHARE_MIN: f64 = 0.999;
+const STOLEN_SHARE_MAX: f64 = 0.002;
+const CONTENDED_SHARE_MAX: f64 = 0.01;
+
+/// What to measure, where.
+pub struct Settings {
+    /// Subject first; a name given twice runs twice, as a control.
+    pub peers: Vec<String>,
+    pub scenarios: Vec<Scenario>,
+    pub rounds: u32,
+    pub span: Span,
+    pub seed: u64,
+    pub templates: PathBuf,
+    pub scratch: PathBuf,
+    pub driver_cpu: usize,
+    pub proxy_cpu: usize,
+}
+
+/// Everything a run has shown.
+pub struct Results {
+    pub date: String,
+    pub commit: String,
+    pub command: String,
+    pub host: Host,
+    pub measured: Measured,
+}
+
+/// Who was measured, and what came of it.
+pub struct Measured {
+    pub versions: Vec<Version>,
+    pub series: Vec<Series>,
+}
+
+/// What a peer says of itself.
+#[derive(Clone, Debug, Serialize)]
+pub struct Version {
+    pub peer: String,
+    pub version: String,
+}
+
+/// All blocks of one scenario under one load.
+pub struct Series {
+    pub scenario: Scenario,
+    pub load: Load,
+    pub span: Span,
+    pub peers: Vec<String>,
+    pub blocks: Vec<Block>,
+}
+
+/// One peer in one round.
+pub struct Block {
+    pub number: u32,
+    pub place: u32,
+    pub peer: String,
+    pub round: Round,
+    /// Share of the time of both CPUs that the hypervisor took.
+    pub stolen: f64,
+    pub marks: Vec<Mark>,
+}
+
+/// Why a block is not counted where enough others are clean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// A response that was not the right one.
+    Errors,
+    /// Fewer requests were sent than were due.
+    Unsent,
+    /// The driver itself was late.
+    Late,
+    /// The hypervisor took time away.
+    Stolen,
+    /// Something else ran on the proxy's CPU.
+    Contended,
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Errors => "errors",
+            Self::Unsent => "unsent",
+            Self::Late => "late",
+            Self::Stolen => "stolen",
+            Self::Contended => "contended",
+        })
+    }
+}
+
+impl Mark {
+    /// Whether a block with this mark says nothing at all, however few clean ones there are.
+    pub fn is_fatal(self) -> bool {
+        matches!(self, Self::Errors | Self::Unsent)
+    }
+}
+
+/// Runs every scenario under each of its loads; `tell` hears a line per block.
+///
+/// # Errors
+/// Of the kernel, of a proxy that does not start or serve, of a scenario that cannot be driven.
+pub fn run(settings: &Settings, driver: &mut Driver, tell: &mut dyn FnMut(&str)) -> io::Result<Measured> {
+    let mut versions: Vec<Version> = Vec::new();
+    let mut series = Vec::new();
+    for scenario in &settings.scenarios {
+        let identity = Identity::new()?;
+        driver.answer_with(Answer::new(scenario.body_bytes));
+        let mut peers = start_all(settings, driver, &identity, scenario)?;
+        versions = peers.iter().map(|peer| Version { peer: peer.label.clone(), version: peer.version.clone() }).collect();
+        for load in &scenario.loads {
+            series.push(measure(settings, driver, &identity, scenario, *load, &mut peers, tell)?);
+        }
+    }
+    Ok(Measured { versions, series })
+}
+
+/// What the client asks of the proxy that listens there.
+pub fn target(scenario: &Scenario, identity: &Identity, http: SocketAddr, https: SocketAddr) -> Target {
+    Target {
+        address: if scenario.tls { https } else { http },
+        tls: scenario.tls.then(|| identity.client.clone()),
+        connections: scenario.connections,
+        close: scenario.close,
+        host: HOST,
+        path: PATH,
+        body: Answer::new(scenario.body_bytes).body().to_vec(),
+    }
+}
+
+/// Names of the instances: the second of a name is the control.
+fn labels(names: &[String]) -> Vec<String> {
+    let mut labels: Vec<String> = Vec::new();
+    for name in names {
+        let before = names[..labels.len()].iter().filter(|earlier| *earlier == name).count();
+        labels.push(match before {
+            0 => name.clone(),
+            1 => format!("{name}-again"),
+            more => format!("{name}-again-{more}"),
+        });
+    }
+    labels
+}
+
+fn start_all(settings: &Settings, driver: &mut Driver, identity: &Identity, scenario: &Scenario) -> io::Result<Vec<Peer>> {
+    let upstream = driver.upstream().endpoints().to_vec();
+    let ground = Ground {
+        templates: &settings.templates,
+        scratch: &settings.scratch.join(&scenario.name),
+        identity,
+        upstream: &upstream,
+        proxy_cpu: settings.proxy_cpu,
+        driver_cpu: settings.driver_cpu,
+    };
+    let mut peers = Vec::new();
+    for (name, label) in settings.peers.iter().zip(labels(&settings.peers)) {
+        let mut peer = Peer::start(name, &label, &ground)?;
+        let target = target(scenario, identity, peer.http, peer.https);
+        await_service(driver, &mut peer, &target)?;
+        peers.push(peer);
+    }
+    Ok(peers)
+}
+
+/// Asks until the first right answer.
+fn await_service(driver: &mut Driver, peer: &mut Peer, target: &Target) -> io::Result<()> {
+    for _ in 0..SERVE_NS_MAX / PROBE_NS {
+        peer.processes()?;
+        if driver.probe(target, PROBE_NS)? {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_nanos(PROBE_NS));
+    }
+    Err(io::Error::other(format!("{} does not serve; see {}", peer.label, peer.log.display())))
+}
+
+fn measure(
+    settings: &Settings,
+    driver: &mut Driver,
+    identity: &Identity,
+    scenario: &Scenario,
+    load: Load,
+    peers: &mut [Peer],
+    tell: &mut dyn FnMut(&str),
+) -> io::Result<Series> {
+    let mut random = Rng::with_seed(settings.seed);
+    let cpus = [settings.driver_cpu, settings.proxy_cpu];
+    let mut blocks = Vec::new();
+    for number in 0..settings.rounds {
+        let mut order: Vec<usize> = (0..peers.len()).collect();
+        random.shuffle(&mut order);
+        let arrivals_seed = random.u64(..);
+        for (place, peer) in order.into_iter().enumerate() {
+            let peer = &mut peers[peer];
+            let target = target(scenario, identity, peer.http, peer.https);
+            let before = cpu::stolen(&cpus)?;
+            let round = driver.round(target, load, settings.span, arrivals_seed, Some(peer.processes()?))?;
+            let after = cpu::stolen(&cpus)?;
+            let stolen = (after.0 - before.0) as f64 / (after.1 - before.1).max(1) as f64;
+            let marks = marks(&round, stolen);
+            let block = Block { number, place: place as u32, peer: peer.label.clone(), round, stolen, marks };
+            tell(&format!("{} {load}, round {}: {}", scenario.name, number + 1, block.line()));
+            blocks.push(block);
+        }
+    }
+    let peers = peers.iter().map(|peer| peer.label.clone()).collect();
+    Ok(Series { scenario: scenario.clone(), load, span: settings.span, peers, blocks })
+}
+
+fn marks(round: &Round, stolen: f64) -> Vec<Mark> {
+    let tally = &round.tally;
+    let late = tally::quantile_us(&tally.lateness, 0.999) > LATE_SHARE_MAX * tally::quantile_us(&tally.latency, 0.999);
+    let wait_ns = round.usage.map_or(0, |usage| usage.wait_ns);
+    let rules = [
+        (tally.errors.total() > 0 || tally.completed == 0, Mark::Errors),
+        ((tally.sent as f64) < SENT_SHARE_MIN * tally.planned as f64, Mark::Unsent),
+        (tally.planned > 0 && late, Mark::Late),
+        (stolen > STOLEN_SHARE_MAX, Mark::Stolen),
+        (wait_ns as f64 > CONTENDED_SHARE_MAX * round.window_ns as f64, Mark::Contended),
+    ];
+    rules.into_iter().filter(|(holds, _)| *holds).map(|(_, mark)| mark).collect()
+}
+
+impl Block {
+    pub fn requests_per_s(&self) -> f64 {
+        self.round.tally.completed as f64 * 1e9 / self.round.window_ns as f64
+    }
+
+    /// CPU time of the proxy per answered request, in microseconds.
+    pub fn cpu_us(&self) -> Option<f64> {
+        let usage = self.round.usage?;
+        (self.round.tally.completed > 0).then(|| usage.cpu_ns as f64 / 1000.0 / self.round.tally.completed as f64)
+    }
+
+    /// The block in a line, for whoever watches.
+    pub fn line(&self) -> String {
+        let tally = &self.round.tally;
+        let quantile = |quantile| tally::quantile_us(&tally.latency, quantile);
+        format!(
+            "{:<16} {:>8.0}/s {:>6.2} CPU us, p50 {:>6.0} p99 {:>6.0} us, lateness p99.9 {:>4.0} us, driver {:>3.0} % busy, errors {} {}",
+            self.peer,
+            self.requests_per_s(),
+            self.cpu_us().unwrap_or(0.0),
+            quantile(0.5),
+            quantile(0.99),
+            tally::quantile_us(&tally.lateness, 0.999),
+            self.round.driver_busy * 100.0,
+            tally.errors.total(),
+            self.marks.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+        )
+    }
+}
+
+/// Reads scenarios by name, or all of a directory in the order of their names.
+///
+/// # Errors
+/// With the file that is missing or wrong.
+pub fn scenarios(directory: &Path, names: &[String]) -> io::Result<Vec<Scenario>> {
+    let mut names = names.to_vec();
+    if names.is_empty() {
+        for entry in std::fs::read_dir(directory)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|ending| ending == "toml") {
+                names.extend(path.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned));
+            }
+        }
+        names.sort();
+    }
+    names.iter().map(|name| Scenario::read(directory, name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::Usage;
+    use crate::tally::Tally;
+
+    fn round() -> Round {
+        let mut tally = Tally { planned: 1000, sent: 1000, completed: 1000, ..Tally::default() };
+        for _ in 0..1000 {
+            tally::record(&mut tally.latency, 1_000_000);
+            tally::record(&mut tally.lateness, 10_000);
+        }
+        let usage = Usage { cpu_ns: 20_000_000, wait_ns: 0, memory_bytes: 0 };
+        Round { tally, usage: Some(usage), window_ns: 1_000_000_000, driver_busy: 0.5, upstream_opened: 0 }
+    }
+
+    /// A round in which all went well has no mark.
+    #[test]
+    fn a_good_round_has_no_mark() {
+        assert_eq!(marks(&round(), 0.001), []);
+    }
+
+    /// Each way to be disturbed leaves its own mark.
+    #[test]
+    fn a_disturbed_round_is_marked() {
+        let mut errors = round();
+        errors.tally.errors.status = 1;
+        assert_eq!(marks(&errors, 0.0), [Mark::Errors]);
+        let mut unsent = round();
+        unsent.tally.sent = 998;
+        assert_eq!(marks(&unsent, 0.0), [Mark::Unsent]);
+        let mut late = round();
+        tally::record(&mut late.tally.lateness, 60_000);
+        tally::record(&mut late.tally.lateness, 60_000);
+        assert_eq!(marks(&late, 0.0), [Mark::Late]);
+        assert_eq!(marks(&round(), 0.003), [Mark::Stolen]);
+        let mut contended = round();
+        contended.usage = Some(Usage { wait_ns: 11_000_000, ..Usage::default() });
+        assert_eq!(marks(&contended, 0.0), [Mark::Contended]);
+    }
+
+    /// A peer named twice is its own control.
+    #[test]
+    fn a_second_instance_has_its_own_label() {
+        let names = ["corelane", "nginx", "corelane", "corelane"].map(str::to_owned);
+        assert_eq!(labels(&names), ["corelane", "nginx", "corelane-again", "corelane-again-2"]);
+    }
+
+    /// CPU time is divided by the answers of the same window.
+    #[test]
+    fn cpu_time_is_told_per_answer() {
+        let block = Block { number: 0, place: 0, peer: "nginx".to_owned(), round: round(), stolen: 0.0, marks: Vec::new() };
+        assert_eq!(block.cpu_us(), Some(20.0));
+        assert!((block.requests_per_s() - 1000.0).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,194 @@
+//! One client connection: TCP, with TLS where the scenario says so, never waiting.
+
+use std::io;
+use std::io::ErrorKind;
+use std::io::Read;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::net::TcpStream;
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use rustix::net::AddressFamily;
+use rustix::net::SocketFlags;
+use rustix::net::SocketType;
+use rustls::ClientConfig;
+use rustls::ClientConnection;
+use rustls::pki_types::ServerName;
+
+/// Room for what one read brings: a whole 64 KB response with its head.
+const READ_BYTES: usize = 128 << 10;
+
+/// Where bytes land before they are looked at; one for all connections.
+pub struct Scratch {
+    wire: Vec<u8>,
+    plain: Vec<u8>,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self { wire: vec![0; READ_BYTES], plain: vec![0; READ_BYTES] }
+    }
+}
+
+/// TLS of a client: the rules, and the name it asks for.
+#[derive(Clone)]
+pub struct ClientTls {
+    pub config: Arc<ClientConfig>,
+    pub name: ServerName<'static>,
+}
+
+/// An open or opening connection.
+pub struct Connection {
+    stream: TcpStream,
+    connected: bool,
+    tls: Option<Box<ClientConnection>>,
+    /// What the socket has not taken yet.
+    unsent: Vec<u8>,
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+impl Connection {
+    /// Begins to connect; [`Self::advance`] says when requests may go out.
+    ///
+    /// # Errors
+    /// The kernel's, at once; a refusal may come later.
+    pub fn open(target: SocketAddr, tls: Option<&ClientTls>) -> io::Result<Self> {
+        let family = if target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
+        rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
+        match rustix::net::connect(&socket, &target) {
+            Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let tls = match tls {
+            Some(tls) => {
+                let session = ClientConnection::new(tls.config.clone(), tls.name.clone()).map_err(io::Error::other)?;
+                Some(Box::new(session))
+            }
+            None => None,
+        };
+        Ok(Self { stream: TcpStream::from(socket), connected: false, tls, unsent: Vec::new() })
+    }
+
+    /// Goes on connecting and shaking hands; true once requests may go out.
+    ///
+    /// # Errors
+    /// Of the connection or of TLS.
+    pub fn advance(&mut self, scratch: &mut Scratch) -> io::Result<bool> {
+        if !self.connected {
+            if let Some(error) = self.stream.take_error()? {
+                return Err(error);
+            }
+            if self.stream.peer_addr().is_err() {
+                return Ok(false);
+            }
+            self.connected = true;
+        }
+        if self.tls.is_none() {
+            return Ok(true);
+        }
+        self.flush()?;
+        // The server speaks first only after the handshake, and a ticket is no response byte.
+        let open = self.receive(scratch, false, |_| {})?;
+        self.flush()?;
+        if !open {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        Ok(self.tls.as_ref().is_none_or(|session| !session.is_handshaking()))
+    }
+
+    /// Sends a request; what the socket does not take goes out with [`Self::flush`].
+    ///
+    /// # Errors
+    /// Of the connection.
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Some(session) = &mut self.tls {
+            session.writer().write_all(bytes)?;
+            return self.flush();
+        }
+        let sent = if self.unsent.is_empty() { taken(self.stream.write(bytes))? } else { 0 };
+        self.unsent.extend_from_slice(&bytes[sent..]);
+        Ok(())
+    }
+
+    /// Writes what is left over, until the socket is full.
+    ///
+    /// # Errors
+    /// Of the connection.
+    pub fn flush(&mut self) -> io::Result<()> {
+        if let Some(session) = &mut self.tls {
+            while session.wants_write() {
+                if taken(session.write_tls(&mut self.stream))? == 0 {
+                    break;
+                }
+            }
+        }
+        while !self.unsent.is_empty() {
+            let sent = taken(self.stream.write(&self.unsent))?;
+            if sent == 0 {
+                break;
+            }
+            self.unsent.drain(..sent);
+        }
+        Ok(())
+    }
+
+    /// Hands on everything that has arrived; false once the other side has ended.
+    ///
+    /// A read that does not fill the buffer has emptied the socket, and the next byte is a new event. `to_the_end` goes on anyway:
+    /// the end may have been announced together with the last bytes.
+    ///
+    /// # Errors
+    /// Of the connection or of TLS.
+    pub fn receive(&mut self, scratch: &mut Scratch, to_the_end: bool, mut each: impl FnMut(&[u8])) -> io::Result<bool> {
+        loop {
+            let arrived = match self.stream.read(&mut scratch.wire) {
+                Ok(0) => return Ok(false),
+                Ok(arrived) => arrived,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            let bytes = &scratch.wire[..arrived];
+            match &mut self.tls {
+                Some(session) => decrypt(session, bytes, &mut scratch.plain, &mut each)?,
+                None => each(bytes),
+            }
+            if arrived < scratch.wire.len() && !to_the_end {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+fn decrypt(session: &mut ClientConnection, mut wire: &[u8], plain: &mut [u8], each: &mut impl FnMut(&[u8])) -> io::Result<()> {
+    while !wire.is_empty() {
+        session.read_tls(&mut wire)?;
+        session.process_new_packets().map_err(io::Error::other)?;
+        loop {
+            match session.reader().read(plain) {
+                // Zero is the closing alert; the end of the socket follows.
+                Ok(0) => break,
+                Ok(length) => each(&plain[..length]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Bytes a write took; none where the socket is full.
+fn taken(written: io::Result<usize>) -> io::Result<usize> {
+    match written {
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(0),
+        other => other,
+    }
+}

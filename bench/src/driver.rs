@@ -1,0 +1,168 @@
+//! One round: client and upstream take turns in one thread, so that both share a clock and a CPU and the proxy has its own.
+
+use std::io;
+
+use crate::client::Client;
+use crate::client::Pace;
+use crate::client::Target;
+use crate::client::Window;
+use crate::clock::Clock;
+use crate::cpu::Processes;
+use crate::cpu::Usage;
+use crate::poller::Event;
+use crate::poller::Poller;
+use crate::poller::Role;
+use crate::scenario::Load;
+use crate::schedule;
+use crate::tally::Tally;
+use crate::upstream::Upstream;
+use crate::wire::Answer;
+
+/// How long connections may take to open before a round.
+const OPEN_NS_MAX: u64 = 10_000_000_000;
+/// How long answers may take after the last request was due.
+const DRAIN_NS_MAX: u64 = 3_000_000_000;
+
+/// How long a round warms up and how long it counts.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    pub warm_up_ns: u64,
+    pub window_ns: u64,
+}
+
+/// What one round has shown.
+pub struct Round {
+    pub tally: Tally,
+    /// What the proxy's processes used within the window.
+    pub usage: Option<Usage>,
+    /// Length of the window by the clock.
+    pub window_ns: u64,
+    /// Share of the window in which driver and upstream had something to do; near 1 they are the limit, not the proxy.
+    pub driver_busy: f64,
+    /// Connections the proxy opened to the upstream within the window.
+    pub upstream_opened: u64,
+}
+
+/// Client, upstream and clock of a run.
+pub struct Driver {
+    clock: Clock,
+    poller: Poller,
+    upstream: Upstream,
+    events: Vec<Event>,
+}
+
+impl Driver {
+    /// # Errors
+    /// The kernel's.
+    pub fn new() -> io::Result<Self> {
+        let poller = Poller::new()?;
+        let upstream = Upstream::bind(&poller)?;
+        Ok(Self { clock: Clock::start(), poller, upstream, events: Vec::new() })
+    }
+
+    /// Where proxies find the upstream.
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
+    /// What the upstream answers from now on.
+    pub fn answer_with(&mut self, answer: Answer) {
+        self.upstream.answer_with(answer);
+    }
+
+    /// One request, to see whether a proxy serves yet; true if the right answer came in time.
+    ///
+    /// # Errors
+    /// The kernel's; a refused or broken connection is `false`.
+    pub fn probe(&mut self, target: &Target, patience_ns: u64) -> io::Result<bool> {
+        self.upstream.met_ns.resize(1, 0);
+        let single = Target { connections: 1, ..target.clone() };
+        let mut client = Client::open(single, Pace::Open(vec![0]), &self.poller)?;
+        let begin_ns = self.clock.now_ns();
+        let until_ns = begin_ns + patience_ns;
+        client.begin(Window { begin_ns, from_ns: begin_ns, until_ns }, begin_ns, &self.poller)?;
+        while !client.is_done() && client.tally.errors.total() == 0 && self.clock.now_ns() < until_ns {
+            self.turn(&mut client)?;
+        }
+        Ok(client.end().completed == 1)
+    }
+
+    /// Runs one load against one target.
+    ///
+    /// # Errors
+    /// The kernel's; where connections do not open in time; where the proxy is gone.
+    pub fn round(&mut self, target: Target, load: Load, span: Span, seed: u64, proxy: Option<&Processes>) -> io::Result<Round> {
+        self.upstream.met_ns = vec![0; target.connections as usize];
+        let whole_ns = span.warm_up_ns + span.window_ns;
+        let pace = match load {
+            Load::Saturate => Pace::Closed,
+            Load::Open { rate_per_s, arrivals } => Pace::Open(schedule::due_times(arrivals, rate_per_s, whole_ns, seed)),
+        };
+        let mut client = self.open(target, pace)?;
+        let begin_ns = self.clock.now_ns();
+        let from_ns = begin_ns + span.warm_up_ns;
+        let until_ns = begin_ns + whole_ns;
+        client.begin(Window { begin_ns, from_ns, until_ns }, begin_ns, &self.poller)?;
+
+        self.run_until(&mut client, from_ns)?;
+        let before = proxy.map(Processes::usage).transpose()?;
+        let (window_from_ns, opened) = (self.clock.now_ns(), self.upstream.accepted);
+        let busy_ns = self.run_until(&mut client, until_ns)?;
+        let after = proxy.map(Processes::usage).transpose()?;
+        let window_ns = self.clock.now_ns() - window_from_ns;
+        let upstream_opened = self.upstream.accepted - opened;
+
+        client.stop_asking();
+        let patience_ns = until_ns + DRAIN_NS_MAX;
+        while !client.is_done() && self.clock.now_ns() < patience_ns {
+            self.turn(&mut client)?;
+        }
+        let usage = before.zip(after).map(|(before, after)| after.since(before));
+        Ok(Round { tally: client.end(), usage, window_ns, driver_busy: busy_ns as f64 / window_ns as f64, upstream_opened })
+    }
+
+    /// A client whose connections are all open.
+    fn open(&mut self, target: Target, pace: Pace) -> io::Result<Client> {
+        let address = target.address;
+        let mut client = Client::open(target, pace, &self.poller)?;
+        let patience_ns = self.clock.now_ns() + OPEN_NS_MAX;
+        while !client.is_open() {
+            if self.clock.now_ns() > patience_ns {
+                return Err(io::Error::other(format!("{address} did not take all connections within 10 s")));
+            }
+            self.turn(&mut client)?;
+        }
+        Ok(client)
+    }
+
+    /// Takes turns until the clock says so; returns the time in which there was something to do.
+    fn run_until(&mut self, client: &mut Client, until_ns: u64) -> io::Result<u64> {
+        let mut busy_ns = 0;
+        let mut now_ns = self.clock.now_ns();
+        while now_ns < until_ns {
+            let worked = self.turn(client)?;
+            let then_ns = now_ns;
+            now_ns = self.clock.now_ns();
+            if worked {
+                busy_ns += now_ns - then_ns;
+            }
+        }
+        Ok(busy_ns)
+    }
+
+    /// Sends what is due and handles what has happened; due requests go first, between any two events.
+    fn turn(&mut self, client: &mut Client) -> io::Result<bool> {
+        let mut worked = client.dispatch(self.clock.now_ns(), &self.poller)?;
+        self.poller.poll(&mut self.events)?;
+        worked |= !self.events.is_empty();
+        for event in &self.events {
+            match event.token.role {
+                Role::Listener => self.upstream.accept(event.token.slot, &self.poller)?,
+                Role::Upstream => self.upstream.serve(*event, &self.clock),
+                Role::Client => client.advance(*event, self.clock.now_ns(), &self.upstream.met_ns, &self.poller)?,
+            }
+            client.dispatch(self.clock.now_ns(), &self.poller)?;
+        }
+        Ok(worked)
+    }
+}

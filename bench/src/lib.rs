@@ -1,0 +1,24 @@
+//! The load generator, the upstream and the comparison of Corelane with its peers.
+//!
+//! From below: `clock`, `poller`, `schedule`, `wire` and `cpu` know one thing each; `upstream` answers and `client` asks;
+//! `driver` runs both in one thread for one round; `peers` starts the proxies; `compare` interleaves rounds; `statistics`
+//! and `report` say what came out.
+
+pub mod client;
+pub mod clock;
+pub mod compare;
+pub mod connection;
+pub mod cpu;
+pub mod driver;
+pub mod host;
+pub mod peers;
+pub mod poller;
+pub mod report;
+pub mod scenario;
+pub mod schedule;
+pub mod statistics;
+pub mod table;
+pub mod tally;
+pub mod tls;
+pub mod upstream;
+pub mod wire;

@@ -1,0 +1,282 @@
+//! The results of a run as a page of Markdown tables: wins and losses alike.
+
+use std::fmt::Write;
+
+use fastrand::Rng;
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::compare::Block;
+use crate::compare::Results;
+use crate::compare::Series;
+use crate::scenario::Load;
+use crate::statistics;
+use crate::statistics::Claim;
+use crate::statistics::Ratio;
+
+/// Driver and upstream busier than this are the limit themselves.
+const DRIVER_BOUND: f64 = 0.97;
+/// Intervals are resampled from this seed: the same blocks give the same page.
+const SEED: u64 = 1;
+
+/// One peer under one load. Ratios are subject over peer: below 1 the subject costs less or waits less.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    pub peer: String,
+    pub blocks: usize,
+    pub clean: usize,
+    pub used: usize,
+    pub requests_per_s: Option<f64>,
+    pub cpu_us: Option<f64>,
+    pub cpu_ratio: Option<Ratio>,
+    pub p50_us: Option<f64>,
+    pub p99_us: Option<f64>,
+    pub p999_us: Option<f64>,
+    pub p50_ratio: Option<Ratio>,
+    pub p99_ratio: Option<Ratio>,
+    pub p999_ratio: Option<Ratio>,
+    pub memory_mb: Option<f64>,
+    pub upstream_opened_per_1000: Option<f64>,
+    pub driver_busy: Option<f64>,
+    pub errors: u64,
+}
+
+/// The blocks a table counts: the clean ones, where every peer has at least half of them clean; else all that are not fatal.
+fn counted(series: &Series) -> impl Fn(&Block) -> bool {
+    let strict = series.peers.iter().all(|peer| {
+        let of_peer: Vec<&Block> = series.blocks.iter().filter(|block| block.peer == *peer).collect();
+        let clean = of_peer.iter().filter(|block| block.marks.is_empty()).count();
+        clean * 2 >= of_peer.len()
+    });
+    move |block| if strict { block.marks.is_empty() } else { !block.marks.iter().any(|mark| mark.is_fatal()) }
+}
+
+/// The rows of one table, subject first.
+pub fn rows(series: &Series) -> Vec<Row> {
+    let counts = counted(series);
+    let used = |peer: &str| series.blocks.iter().filter(|block| block.peer == peer && counts(block)).collect::<Vec<_>>();
+    let subject = series.peers.first().map(|peer| used(peer)).unwrap_or_default();
+    let random = Rng::with_seed(SEED);
+    let row = |peer: &String| {
+        let all: Vec<&Block> = series.blocks.iter().filter(|block| block.peer == *peer).collect();
+        let blocks = used(peer);
+        let of = |value: fn(&Block) -> Option<f64>| statistics::median(&blocks.iter().filter_map(|block| value(block)).collect::<Vec<_>>());
+        let latency = statistics::pool(blocks.iter().map(|block| &block.round.tally.latency));
+        let is_subject = series.peers.first() == Some(peer);
+        // Pairs of the same round, so that whatever disturbed it disturbed both.
+        let pairs: Vec<(&Block, &Block)> = if is_subject { Vec::new() } else { paired(&subject, &blocks) };
+        let cpu_ratio = || {
+            let (ours, theirs): (Vec<f64>, Vec<f64>) =
+                pairs.iter().filter_map(|(ours, theirs)| Some((ours.cpu_us()?, theirs.cpu_us()?))).unzip();
+            statistics::paired_ratio(&ours, &theirs, &mut random.clone())
+        };
+        let histograms: (Vec<&Histogram<u64>>, Vec<&Histogram<u64>>) =
+            pairs.iter().map(|(ours, theirs)| (&ours.round.tally.latency, &theirs.round.tally.latency)).unzip();
+        // A closed loop says nothing about waiting.
+        let open = series.load != Load::Saturate;
+        let quantile = |quantile| if open { statistics::pooled_quantile_us(&latency, quantile) } else { None };
+        let ratio = |quantile| {
+            if open { statistics::quantile_ratio(&histograms.0, &histograms.1, quantile, &mut random.clone()) } else { None }
+        };
+        Row {
+            peer: peer.clone(),
+            blocks: all.len(),
+            clean: all.iter().filter(|block| block.marks.is_empty()).count(),
+            used: blocks.len(),
+            requests_per_s: of(|block| Some(block.requests_per_s())),
+            cpu_us: of(Block::cpu_us),
+            cpu_ratio: cpu_ratio(),
+            p50_us: quantile(0.5),
+            p99_us: quantile(0.99),
+            p999_us: quantile(0.999),
+            p50_ratio: ratio(0.5),
+            p99_ratio: ratio(0.99),
+            p999_ratio: ratio(0.999),
+            memory_mb: of(|block| block.round.usage.map(|usage| usage.memory_bytes as f64 / f64::from(1 << 20))),
+            upstream_opened_per_1000: of(|block| {
+                Some(block.round.upstream_opened as f64 * 1000.0 / block.round.tally.completed.max(1) as f64)
+            }),
+            driver_busy: of(|block| Some(block.round.driver_busy)),
+            errors: all.iter().map(|block| block.round.tally.errors.total()).sum(),
+        }
+    };
+    series.peers.iter().map(row).collect()
+}
+
+/// Blocks of the same round, subject first.
+fn paired<'a>(subject: &[&'a Block], peer: &[&'a Block]) -> Vec<(&'a Block, &'a Block)> {
+    subject.iter().filter_map(|ours| Some((*ours, *peer.iter().find(|theirs| theirs.number == ours.number)?))).collect()
+}
+
+/// The whole page.
+pub fn page(results: &Results) -> String {
+    let mut page = String::new();
+    let subject = results.measured.versions.first().map_or("", |version| &version.peer);
+    let _infallible = write!(
+        page,
+        "# {date}, {commit}\n\n{host}\n\nVersions: {versions}.\n\n`{command}`\n\n{reading}\n",
+        date = results.date,
+        commit = if results.commit.is_empty() { "no commit" } else { &results.commit },
+        host = host_line(results),
+        versions =
+            results.measured.versions.iter().map(|version| format!("{}: {}", version.peer, version.version)).collect::<Vec<_>>().join("; "),
+        command = results.command,
+        reading = reading(subject),
+    );
+    for series in &results.measured.series {
+        page.push_str(&table(series));
+    }
+    page
+}
+
+fn host_line(results: &Results) -> String {
+    let host = &results.host;
+    format!(
+        "{}, {} CPUs{}, {} GB; {}, Linux {}, clock {}, mitigations on: {}; niceness {}; load average {} before, {} after.",
+        host.processor,
+        host.cpus,
+        if host.hypervisor { " of a virtual machine" } else { "" },
+        host.memory_gb,
+        host.system,
+        host.kernel,
+        host.clock_source,
+        if host.mitigations.is_empty() { "none".to_owned() } else { host.mitigations.join(", ") },
+        host.niceness,
+        host.load_before,
+        host.load_after,
+    )
+}
+
+fn reading(subject: &str) -> String {
+    format!(
+        "Proxy on one CPU with one worker; driver and both endpoints in one thread on another. CPU time is that of all threads of all \
+         processes of a proxy, median over blocks; on the loopback a sender pays for half of the receiver's TCP work, so figures compare \
+         proxies with each other, not with a network card. Latency runs from the intended start (open loop); percentiles are those of \
+         the pooled histograms, stated where at least 100 requests lie beyond. Ratios are {subject} over the peer, with 95 % intervals \
+         by resampling whole rounds: below 1 {subject} costs or waits less; **bold** where the interval excludes 1 and the effect is 3 % \
+         or more. Memory is proportional (PSS). Where the driver is {:.0} % busy or more, requests/s is what the driver can do.\n",
+        DRIVER_BOUND * 100.0
+    )
+}
+
+fn table(series: &Series) -> String {
+    let rows = rows(series);
+    let mut out = format!("\n## {}, {}\n\n{}.", series.scenario.name, series.load, series.scenario.work);
+    let first = rows.first();
+    let _infallible = write!(
+        out,
+        " {} blocks a peer of {} s, after {} s of warm-up.",
+        first.map_or(0, |row| row.blocks),
+        series.span.window_ns as f64 / 1e9,
+        series.span.warm_up_ns as f64 / 1e9
+    );
+    if rows.iter().any(|row| row.used > row.clean) {
+        out.push_str(" **Disturbed**: too few blocks were clean (last column), so all without errors are counted.");
+    }
+    let open = series.load != Load::Saturate;
+    let mut header = String::from("| | requests/s | CPU µs | ratio |");
+    if open {
+        header.push_str(" p50 µs | ratio | p99 µs | ratio | p99.9 µs | ratio |");
+    }
+    header.push_str(" MB | opened per 1000 | driver busy | errors | clean |");
+    let columns = header.matches('|').count() - 1;
+    let _infallible = write!(out, "\n\n{header}\n|{}\n", "---|".repeat(columns));
+    for row in rows {
+        let mut cells = vec![row.peer.clone(), throughput(&row), number(row.cpu_us, 1), ratio(row.cpu_ratio)];
+        if open {
+            for (value, of) in [(row.p50_us, row.p50_ratio), (row.p99_us, row.p99_ratio), (row.p999_us, row.p999_ratio)] {
+                cells.extend([number(value, 0), ratio(of)]);
+            }
+        }
+        cells.extend([
+            number(row.memory_mb, 0),
+            number(row.upstream_opened_per_1000, 1),
+            number(row.driver_busy.map(|busy| busy * 100.0), 0) + " %",
+            row.errors.to_string(),
+            format!("{}/{}", row.clean, row.blocks),
+        ]);
+        let _infallible = writeln!(out, "| {} |", cells.join(" | "));
+    }
+    out
+}
+
+fn throughput(row: &Row) -> String {
+    let bound = row.driver_busy.is_some_and(|busy| busy >= DRIVER_BOUND);
+    format!("{}{}", if bound { "≥ " } else { "" }, number(row.requests_per_s, 0))
+}
+
+fn number(value: Option<f64>, decimals: usize) -> String {
+    value.map_or_else(|| "–".to_owned(), |value| format!("{value:.decimals$}"))
+}
+
+fn ratio(ratio: Option<Ratio>) -> String {
+    let Some(ratio) = ratio else { return String::new() };
+    let text = format!("{:.2} ({:.2}–{:.2})", ratio.ratio, ratio.low, ratio.high);
+    if ratio.claim() == Claim::Level { text } else { format!("**{text}**") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::Mark;
+    use crate::cpu::Usage;
+    use crate::driver::Round;
+    use crate::driver::Span;
+    use crate::scenario::Scenario;
+    use crate::tally::Tally;
+
+    fn block(peer: &str, number: u32, cpu_us: u64, marks: Vec<Mark>) -> Block {
+        let tally = Tally { completed: 1000, ..Tally::default() };
+        let usage = Usage { cpu_ns: cpu_us * 1_000_000, wait_ns: 0, memory_bytes: 5 << 20 };
+        let round = Round { tally, usage: Some(usage), window_ns: 1_000_000_000, driver_busy: 0.5, upstream_opened: 0 };
+        Block { number, place: 0, peer: peer.to_owned(), round, stolen: 0.0, marks }
+    }
+
+    fn series(blocks: Vec<Block>) -> Series {
+        let scenario = Scenario {
+            name: "small".to_owned(),
+            work: "1 KB".to_owned(),
+            connections: 1,
+            body_bytes: 1024,
+            tls: false,
+            close: false,
+            loads: vec![Load::Saturate],
+        };
+        let span = Span { warm_up_ns: 0, window_ns: 1_000_000_000 };
+        Series { scenario, load: Load::Saturate, span, peers: vec!["ours".to_owned(), "theirs".to_owned()], blocks }
+    }
+
+    /// A loss stands in the table as a win does.
+    #[test]
+    fn a_loss_is_shown() {
+        let blocks = (0..4).flat_map(|number| [block("ours", number, 30, vec![]), block("theirs", number, 20, vec![])]).collect();
+        let text = table(&series(blocks));
+        assert!(text.contains("**1.50 (1.50–1.50)**"), "{text}");
+    }
+
+    /// Disturbed blocks are left out while at least half of every peer's are clean.
+    #[test]
+    fn a_disturbed_block_is_left_out() {
+        let mut blocks: Vec<Block> =
+            (0..4).flat_map(|number| [block("ours", number, 10, vec![]), block("theirs", number, 20, vec![])]).collect();
+        blocks.push(block("ours", 4, 90, vec![Mark::Late]));
+        blocks.push(block("theirs", 4, 20, vec![]));
+        let rows = rows(&series(blocks));
+        assert_eq!((rows[0].blocks, rows[0].clean, rows[0].used), (5, 4, 4));
+        assert_eq!(rows[1].cpu_ratio.map(|ratio| ratio.high), Some(0.5));
+    }
+
+    /// On a noisy host all blocks count but those with errors, and the page says that it was disturbed.
+    #[test]
+    fn a_noisy_host_is_told() {
+        let mut blocks = Vec::new();
+        for number in 0..4 {
+            blocks.push(block("ours", number, 10, vec![Mark::Contended]));
+            blocks.push(block("theirs", number, 20, vec![]));
+        }
+        blocks.push(block("ours", 4, 90, vec![Mark::Errors]));
+        let series = series(blocks);
+        assert_eq!(rows(&series)[0].used, 4);
+        assert!(table(&series).contains("**Disturbed**"));
+    }
+}

@@ -1,0 +1,51 @@
+//! TLS of a run: one ECDSA P-256 certificate made at start, and a client that offers one suite and one group.
+
+use std::io;
+use std::sync::Arc;
+
+use rcgen::CertificateParams;
+use rcgen::KeyPair;
+use rustls::ClientConfig;
+use rustls::RootCertStore;
+use rustls::client::Resumption;
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::ServerName;
+
+use crate::connection::ClientTls;
+
+/// Names the certificate is for; the first one is asked for.
+const NAMES: [&str; 2] = ["app.bench.local", "alt.bench.local"];
+
+/// A certificate with its key, and a client that trusts it.
+pub struct Identity {
+    pub certificate_pem: String,
+    pub key_pem: String,
+    pub client: ClientTls,
+}
+
+impl Identity {
+    /// Makes a new one. TLS 1.3, AES-128-GCM and X25519 only, so that every proxy does the same arithmetic; no resumption.
+    ///
+    /// # Errors
+    /// Of the generator or of the TLS library.
+    pub fn new() -> io::Result<Self> {
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(io::Error::other)?;
+        let params = CertificateParams::new(NAMES.map(str::to_owned)).map_err(io::Error::other)?;
+        let certificate = params.self_signed(&key).map_err(io::Error::other)?;
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.der().clone()).map_err(io::Error::other)?;
+        let provider = CryptoProvider {
+            cipher_suites: vec![aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256],
+            kx_groups: vec![aws_lc_rs::kx_group::X25519],
+            ..aws_lc_rs::default_provider()
+        };
+        let versions = [&rustls::version::TLS13];
+        let builder =
+            ClientConfig::builder_with_provider(Arc::new(provider)).with_protocol_versions(&versions).map_err(io::Error::other)?;
+        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+        config.resumption = Resumption::disabled();
+        let name = ServerName::try_from(NAMES[0]).map_err(io::Error::other)?;
+        Ok(Self { certificate_pem: certificate.pem(), key_pem: key.serialize_pem(), client: ClientTls { config: Arc::new(config), name } })
+    }
+}
