@@ -129,6 +129,13 @@ pub fn page(results: &Results) -> String {
     page
 }
 
+/// What the peers say of themselves; a control says the same twice.
+fn versions(results: &Results) -> String {
+    let mut versions: Vec<&str> = results.measured.versions.iter().map(|version| version.version.as_str()).collect();
+    versions.dedup();
+    versions.join("; ")
+}
+
 fn host_line(results: &Results) -> String {
     let host = &results.host;
     format!(
