@@ -7,6 +7,7 @@ mod classes;
 mod hostile;
 mod hosts;
 mod memory;
+mod page;
 mod routing;
 
 use std::fmt::Write;
