@@ -56,8 +56,8 @@ pub enum DownstreamFault {
 /// What went wrong towards an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpstreamFault {
-    /// The cluster has no endpoint to try (503).
-    NoEndpoint,
+    /// The cluster has no endpoint to try (503), and the token that says why.
+    NoEndpoint(&'static str),
     /// Refused, unreachable, or no answer to the connect in time (503).
     ConnectFailed,
     /// TLS towards the endpoint failed (502).
@@ -80,7 +80,7 @@ impl Fault {
         match self {
             Self::Downstream(fault) => fault.status(),
             Self::Upstream { fault, .. } => match fault {
-                UpstreamFault::NoEndpoint | UpstreamFault::ConnectFailed | UpstreamFault::Overloaded => Some(503),
+                UpstreamFault::NoEndpoint(_) | UpstreamFault::ConnectFailed | UpstreamFault::Overloaded => Some(503),
                 UpstreamFault::TlsFailed | UpstreamFault::Closed | UpstreamFault::MalformedResponse => Some(502),
                 UpstreamFault::Timeout => Some(504),
                 UpstreamFault::Truncated => None,
@@ -93,7 +93,7 @@ impl Fault {
         match self {
             Self::Downstream(fault) => fault.reason(),
             Self::Upstream { fault, .. } => match fault {
-                UpstreamFault::NoEndpoint => "no_endpoints",
+                UpstreamFault::NoEndpoint(why) => why,
                 UpstreamFault::ConnectFailed => "upstream_connect_failed",
                 UpstreamFault::TlsFailed => "upstream_tls_failed",
                 UpstreamFault::Closed => "upstream_closed",

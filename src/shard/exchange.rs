@@ -179,7 +179,7 @@ impl Exchange<'_> {
     async fn try_endpoints(&mut self) -> Result<Done, Failed> {
         let retry = self.rule.policy.retry;
         let Some(cluster) = self.snapshot.cluster(self.plan.cluster) else {
-            return Err(before_answer(UpstreamFault::NoEndpoint, Sent::Nothing));
+            return Err(no_endpoint(None));
         };
         let pool = self.shard.cluster_pool(self.plan.cluster);
         pool.reconcile(cluster);
@@ -200,7 +200,7 @@ impl Exchange<'_> {
             let random = self.shard.random();
             let Some(endpoint) = pool.pick(cluster, &self.snapshot.health, now_us, random, &excluded) else {
                 // Everybody was asked: the last failure is the answer.
-                return Err(failed_before.unwrap_or_else(|| before_answer(UpstreamFault::NoEndpoint, Sent::Nothing)));
+                return Err(failed_before.unwrap_or_else(|| no_endpoint(cluster.refusal)));
             };
             let address = cluster.endpoints[endpoint].address;
             if !excluded.is_empty() && !self.retries.grant(pool.is_suspect(endpoint, now_us)) {
@@ -547,6 +547,11 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.metrics.upstream_in_flight(-1);
     }
+}
+
+/// There is nobody to ask, for the reason that the cluster gives.
+fn no_endpoint(refusal: Option<&'static str>) -> Failed {
+    before_answer(UpstreamFault::NoEndpoint(refusal.unwrap_or("no_endpoints")), Sent::Nothing)
 }
 
 fn before_answer(fault: UpstreamFault, sent: Sent) -> Failed {
