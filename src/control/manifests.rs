@@ -1,71 +1,35 @@
 //! Directories of manifests as a source of objects: read whole at start, then followed.
-//!
-//! Whatever goes wrong later keeps what was last good: a document keeps its object, a file its objects, a directory its files.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::collections::HashSet;
-use std::fs;
-use std::io;
-use std::io::Read;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 use std::time::Instant;
 
-use aws_lc_rs::digest;
 use tokio::time;
 
 use crate::control::burst::Burst;
+use crate::control::burst::Sign;
 use crate::control::config::StartError;
+use crate::control::directory::Directory;
 use crate::control::follow::Follow;
 use crate::control::kinds;
-use crate::control::manifest_file;
-use crate::control::manifest_file::DocumentFault;
-use crate::control::manifest_file::Format;
-use crate::control::walk;
-use crate::control::walk::Identity;
-use crate::control::walk::Stamp;
-use crate::control::walk::Walk;
 use crate::snapshot::finding::Finding;
-use crate::snapshot::finding::ObjectKey;
 use crate::snapshot::finding::Severity;
 use crate::snapshot::overview::SourceState;
 use crate::translate::resources::Resources;
 
 /// How often everything is looked at whatever inotify says: its queue can run over, and network file systems send nothing.
 const SWEEP: Duration = Duration::from_secs(2);
-/// Larger files are refused.
-const FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// The directories and what was read from them.
 pub(crate) struct Manifests {
-    roots: Vec<Root>,
+    directories: Vec<Directory>,
     resources: Resources,
     findings: Vec<Finding>,
     follow: Option<Follow>,
     burst: Option<Burst>,
     next_sweep: time::Instant,
-}
-
-/// One directory that was asked for.
-struct Root {
-    path: PathBuf,
-    files: BTreeMap<PathBuf, File>,
-    /// What cannot be looked at now.
-    troubles: Vec<Finding>,
-    trouble: Option<String>,
-    current_at: Instant,
-}
-
-/// One file as it was last read.
-#[derive(Default)]
-struct File {
-    stamp: Option<Stamp>,
-    digest: Vec<u8>,
-    /// Good, or last good where a document is bad now.
-    objects: Resources,
-    findings: Vec<Finding>,
 }
 
 impl Manifests {
@@ -74,20 +38,14 @@ impl Manifests {
     /// # Errors
     /// A directory does not exist or cannot be read: at start there is nothing last good to serve instead.
     pub(crate) fn load(directories: &[PathBuf], now: Instant) -> Result<Self, StartError> {
-        let root =
-            |path: &PathBuf| Root { path: path.clone(), files: BTreeMap::new(), troubles: Vec::new(), trouble: None, current_at: now };
         let mut manifests = Self {
-            roots: directories.iter().map(root).collect(),
+            directories: directories.iter().map(|path| Directory::open(path, now)).collect::<Result<_, _>>()?,
             resources: Resources::default(),
             findings: Vec::new(),
             follow: None,
             burst: None,
             next_sweep: time::Instant::from_std(now + SWEEP),
         };
-        for root in &mut manifests.roots {
-            let found = walk::walk(&root.path).map_err(|error| start_error(&root.path, &error))?;
-            root.take(found, &HashSet::new(), now);
-        }
         manifests.merge();
         Ok(manifests)
     }
@@ -102,13 +60,14 @@ impl Manifests {
             }
         }
         // What happened since the load is found now.
-        self.reload(&HashSet::new(), now);
+        self.look_everywhere(&HashSet::new(), now, false);
     }
 
     /// Waits until objects or findings have changed; says when the change was first seen. Safe to drop while it waits.
     pub(crate) async fn changed(&mut self) -> Instant {
         loop {
-            let due = self.burst.as_ref().map_or(self.next_sweep, |burst| time::Instant::from_std(burst.due()).min(self.next_sweep));
+            // A sweep does not read what is in the middle of being written.
+            let due = self.burst.as_ref().map_or(self.next_sweep, |burst| time::Instant::from_std(burst.due()));
             tokio::select! {
                 (path, sign) = next_sign(&mut self.follow) => {
                     if self.concerns(&path) {
@@ -118,10 +77,9 @@ impl Manifests {
                 }
                 () = time::sleep_until(due) => {
                     let now = time::Instant::now().into_std();
-                    let burst = self.burst.take();
-                    let touched = burst.as_ref().map(|burst| burst.touched().clone()).unwrap_or_default();
-                    if self.reload(&touched, now) {
-                        return burst.map_or(now, |burst| burst.began());
+                    match self.burst.take() {
+                        Some(burst) => if self.look(burst.touched(), now) { return burst.began() },
+                        None => if self.look_everywhere(&HashSet::new(), now, false) { return now },
                     }
                 }
             }
@@ -137,48 +95,57 @@ impl Manifests {
     }
 
     pub(crate) fn states(&self) -> Vec<SourceState> {
-        let state = |root: &Root| SourceState {
-            name: format!("manifests {}", root.path.display()),
-            trouble: root.trouble.clone(),
-            current_at: Some(root.current_at),
-            objects: root.files.values().map(|file| kinds::count(&file.objects)).sum(),
-        };
-        self.roots.iter().map(state).collect()
+        self.directories.iter().map(Directory::state).collect()
     }
 
-    /// Whether something that happened to `path` can change what is read. The directory above a root tells only of the root.
+    /// Whether something that happened to `path` can change what is read. The directory above one of ours tells only of that.
     fn concerns(&self, path: &Path) -> bool {
+        let is_above = |home: &Path| self.directories.iter().any(|directory| directory.path.parent() == Some(home));
         path.as_os_str().is_empty()
-            || self.roots.iter().any(|root| path.starts_with(&root.path))
-            || path.parent().is_some_and(|home| self.roots.iter().all(|root| root.path.parent() != Some(home)) && self.follows(home))
+            || self.directories.iter().any(|directory| path.starts_with(&directory.path))
+            || path.parent().is_some_and(|home| !is_above(home) && self.follows(home))
     }
 
     fn follows(&self, directory: &Path) -> bool {
         self.follow.as_ref().is_some_and(|follow| follow.follows(directory))
     }
 
-    /// Looks at everything and reads what has changed, and what was `touched` whatever its stamp says; true if that made a difference.
-    fn reload(&mut self, touched: &HashSet<PathBuf>, now: Instant) -> bool {
-        self.next_sweep = time::Instant::from_std(now + SWEEP);
-        let mut changed = false;
-        // A directory is watched from the moment it is found; what was put into it before that is found by looking again.
-        for _ in 0..8 {
-            let mut directories = BTreeMap::new();
-            for root in &mut self.roots {
-                let found = walk::walk(&root.path);
-                add_home(&root.path, &mut directories);
-                match found {
-                    Ok(mut found) => {
-                        directories.append(&mut found.directories);
-                        changed |= root.take(found, touched, now);
-                    }
-                    Err(error) => changed |= root.lose(&error),
+    /// Looks at the paths that gave a sign, and everywhere if those do not tell it all; true if that made a difference.
+    fn look(&mut self, touched: &HashSet<PathBuf>, now: Instant) -> bool {
+        let (mut changed, mut told) = (false, true);
+        for path in touched {
+            let mut ours = self.directories.iter_mut().filter(|directory| path.starts_with(&directory.path)).peekable();
+            told &= ours.peek().is_some();
+            for directory in ours {
+                match directory.look_at(path) {
+                    Some(new) => changed |= new,
+                    None => told = false,
                 }
             }
-            match self.follow.as_mut().map(|follow| follow.set(&directories)) {
+        }
+        if !told {
+            return self.look_everywhere(touched, now, changed);
+        }
+        if changed {
+            self.merge();
+        }
+        changed
+    }
+
+    /// Looks at everything, and reads what has changed or was `touched`; true if that made a difference, or one was made before.
+    fn look_everywhere(&mut self, touched: &HashSet<PathBuf>, now: Instant, mut changed: bool) -> bool {
+        self.next_sweep = time::Instant::from_std(now + SWEEP);
+        // A directory is watched from the moment it is found; what was put into it before that is found by looking again.
+        for _ in 0..8 {
+            for directory in &mut self.directories {
+                changed |= directory.look_everywhere(touched, now);
+            }
+            let sources = self.directories.iter().flat_map(Directory::sources).collect();
+            match self.follow.as_mut().map(|follow| follow.set(&sources)) {
                 Some(Ok(true)) => {}
                 Some(Err(error)) => {
-                    tracing::warn!(%error, "a directory cannot be watched (see fs.inotify.max_user_watches): it is read every {} s", SWEEP.as_secs());
+                    let every = SWEEP.as_secs();
+                    tracing::warn!(%error, "a directory cannot be watched (see fs.inotify.max_user_watches): it is read every {every} s");
                     break;
                 }
                 Some(Ok(false)) | None => break,
@@ -194,9 +161,9 @@ impl Manifests {
     fn merge(&mut self) {
         self.resources = Resources::default();
         self.findings.clear();
-        for root in &self.roots {
-            self.findings.extend(root.troubles.iter().cloned());
-            for (path, file) in &root.files {
+        for directory in &self.directories {
+            self.findings.extend(directory.troubles.iter().cloned());
+            for (path, file) in &directory.files {
                 self.findings.extend(file.findings.iter().cloned());
                 for (kind, key) in kinds::adopt(&mut self.resources, &file.objects) {
                     self.findings.push(Finding {
@@ -214,131 +181,10 @@ impl Manifests {
     }
 }
 
-async fn next_sign(follow: &mut Option<Follow>) -> (PathBuf, crate::control::burst::Sign) {
+async fn next_sign(follow: &mut Option<Follow>) -> (PathBuf, Sign) {
     match follow {
         Some(follow) => follow.next().await,
         None => std::future::pending().await,
-    }
-}
-
-/// The directory above a root: there one sees it go, come back, or be another one behind the same link.
-fn add_home(root: &Path, directories: &mut BTreeMap<PathBuf, Identity>) {
-    use std::os::unix::fs::MetadataExt;
-    if let Some(home) = root.parent().filter(|home| !home.as_os_str().is_empty())
-        && let Ok(metadata) = fs::metadata(home)
-    {
-        directories.insert(home.to_owned(), (metadata.dev(), metadata.ino()));
-    }
-}
-
-fn start_error(path: &Path, error: &io::Error) -> StartError {
-    let path = path.display();
-    let message = match error.kind() {
-        io::ErrorKind::NotFound => format!("manifests directory {path} does not exist: create it, or correct --manifests"),
-        io::ErrorKind::NotADirectory => format!("{path} is not a directory: give --manifests the directory that holds the files"),
-        _ => format!("manifests directory {path} cannot be read: {error}; give this user the right to read and enter it"),
-    };
-    StartError { message }
-}
-
-impl Root {
-    /// Takes in what the walk found; true if that made a difference.
-    fn take(&mut self, found: Walk, touched: &HashSet<PathBuf>, now: Instant) -> bool {
-        let before = self.files.len();
-        let lost = |path: &Path| found.troubles.keys().any(|trouble| path.starts_with(trouble));
-        self.files.retain(|path, _| found.files.contains_key(path) || lost(path));
-        let mut changed = self.files.len() != before;
-        let mut troubles: BTreeSet<Finding> = found.troubles.iter().map(|(path, error)| trouble(path, error)).collect();
-        for (path, stamp) in found.files {
-            let file = self.files.entry(path.clone()).or_default();
-            if file.stamp == Some(stamp) && !touched.contains(&path) {
-                continue;
-            }
-            match read(&path) {
-                Ok(bytes) => {
-                    changed |= file.take(&path, &bytes);
-                    file.stamp = Some(stamp);
-                }
-                // Gone since the walk: the next one will not find it.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    file.stamp = None;
-                    troubles.insert(trouble(&path, &error));
-                }
-            }
-        }
-        let troubles = Vec::from_iter(troubles);
-        changed |= self.troubles != troubles;
-        self.trouble = troubles.first().map(|finding| format!("{}: {}", finding.object.name, finding.message));
-        self.troubles = troubles;
-        if self.trouble.is_none() {
-            self.current_at = now;
-        }
-        changed
-    }
-
-    /// The root itself cannot be read: everything stays as it was last good.
-    fn lose(&mut self, error: &io::Error) -> bool {
-        let troubles = vec![trouble(&self.path, error)];
-        self.trouble = Some(troubles[0].message.clone());
-        std::mem::replace(&mut self.troubles, troubles) != self.troubles
-    }
-}
-
-impl File {
-    /// Takes in new content; true if it is other than before.
-    fn take(&mut self, path: &Path, bytes: &[u8]) -> bool {
-        let digest = digest::digest(&digest::SHA256, bytes).as_ref().to_vec();
-        if std::mem::replace(&mut self.digest, digest) == self.digest {
-            return false;
-        }
-        let format = if path.extension().is_some_and(|extension| extension == "json") { Format::Json } else { Format::Yaml };
-        let parsed = manifest_file::parse(bytes, format);
-        let last_good = std::mem::replace(&mut self.objects, parsed.objects);
-        for fault in &parsed.faults {
-            match &fault.object {
-                Some((kind, key)) => kinds::adopt_one(&mut self.objects, &last_good, kind, key),
-                // It may be any of them.
-                None => drop(kinds::adopt(&mut self.objects, &last_good)),
-            }
-        }
-        self.findings = parsed.faults.into_iter().map(|fault| invalid(path, fault)).collect();
-        true
-    }
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {} MiB", FILE_BYTES_MAX >> 20)));
-    }
-    Ok(bytes)
-}
-
-fn invalid(path: &Path, fault: DocumentFault) -> Finding {
-    let place = format!("document {}, line {}", fault.document, fault.line);
-    let object = fault.object.map(|(kind, key)| format!("{kind} {key}: ")).unwrap_or_default();
-    Finding {
-        severity: Severity::Error,
-        kind: "Manifest",
-        object: ObjectKey { namespace: String::new(), name: path.display().to_string() },
-        field: if fault.field.is_empty() { place } else { format!("{place}: {}", fault.field) },
-        reason: "ManifestInvalid",
-        message: format!("{object}{}", fault.message),
-        cure: fault.cure,
-    }
-}
-
-fn trouble(path: &Path, error: &io::Error) -> Finding {
-    Finding {
-        severity: Severity::Error,
-        kind: "Manifest",
-        object: ObjectKey { namespace: String::new(), name: path.display().to_string() },
-        field: String::new(),
-        reason: "ManifestUnreadable",
-        message: format!("it cannot be read ({error}); what it last held is served"),
-        cure: "Bring it back, or give this user the right to read it.".to_owned(),
     }
 }
 
@@ -347,6 +193,7 @@ mod tests {
     #![expect(clippy::disallowed_methods, reason = "a test may begin at any moment")]
 
     use super::*;
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     /// A directory of its own for one test, gone with it.
@@ -386,7 +233,7 @@ mod tests {
     }
 
     fn reload(manifests: &mut Manifests) -> bool {
-        manifests.reload(&HashSet::new(), Instant::now())
+        manifests.look_everywhere(&HashSet::new(), Instant::now(), false)
     }
 
     /// Files are found at any depth by their ending; hidden ones and others are not read.
@@ -494,7 +341,7 @@ mod tests {
         let root = scratch.0.join("in");
         let mut manifests = Manifests::load(std::slice::from_ref(&root), Instant::now()).unwrap();
         manifests.follow(Instant::now());
-        let steps: [Step<'_>; 5] = [
+        let steps: [Step<'_>; 8] = [
             ("written in place", &|| scratch.write("in/a.yaml", &service("b")), &["b"]),
             (
                 "renamed over",
@@ -506,6 +353,16 @@ mod tests {
             ),
             ("a new directory", &|| scratch.write("in/x/y/d.yaml", &service("d")), &["c", "d"]),
             ("a file in it", &|| scratch.write("in/x/y/e.yaml", &service("e")), &["c", "d", "e"]),
+            ("removed", &|| fs::remove_file(root.join("x/y/e.yaml")).unwrap(), &["c", "d"]),
+            (
+                "linked",
+                &|| {
+                    scratch.write("elsewhere/l.yaml", &service("l"));
+                    symlink(scratch.0.join("elsewhere/l.yaml"), root.join("l.yaml")).unwrap();
+                },
+                &["c", "d", "l"],
+            ),
+            ("written behind the link", &|| scratch.write("elsewhere/l.yaml", &service("m")), &["c", "d", "m"]),
             (
                 "another directory under the same name",
                 &|| {

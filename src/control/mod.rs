@@ -10,6 +10,7 @@ mod cluster;
 pub mod config;
 mod connect;
 mod desk;
+mod directory;
 mod feed;
 mod follow;
 mod keys;

@@ -27,8 +27,10 @@ pub(crate) type Identity = (u64, u64);
 #[derive(Debug, Default)]
 pub(crate) struct Walk {
     pub(crate) files: BTreeMap<PathBuf, Stamp>,
-    /// Every directory that news can come from, those that links lead to included.
+    /// The directory itself and every one below it.
     pub(crate) directories: BTreeMap<PathBuf, Identity>,
+    /// Where files live that are reached through links.
+    pub(crate) homes: BTreeMap<PathBuf, Identity>,
     /// Directories and files that cannot be looked at, with the reason.
     pub(crate) troubles: BTreeMap<PathBuf, io::Error>,
 }
@@ -46,8 +48,7 @@ pub(crate) fn walk(root: &Path) -> io::Result<Walk> {
 }
 
 fn enter(directory: &Path, depth: usize, ancestors: &mut BTreeSet<Identity>, walk: &mut Walk) -> io::Result<()> {
-    let metadata = fs::metadata(directory)?;
-    let identity = (metadata.dev(), metadata.ino());
+    let identity = identity(directory)?;
     // A link may lead back up.
     if depth > DEPTH_MAX || !ancestors.insert(identity) {
         return Ok(());
@@ -56,7 +57,7 @@ fn enter(directory: &Path, depth: usize, ancestors: &mut BTreeSet<Identity>, wal
     walk.directories.insert(directory.to_owned(), identity);
     for entry in entries {
         let path = entry?.path();
-        if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")) {
+        if is_hidden(&path) {
             continue;
         }
         if let Err(error) = look(&path, depth, ancestors, walk)
@@ -87,10 +88,20 @@ fn look(path: &Path, depth: usize, ancestors: &mut BTreeSet<Identity>, walk: &mu
 fn watch_target(link: &Path, walk: &mut Walk) -> io::Result<()> {
     let target = fs::canonicalize(link)?;
     if let Some(home) = target.parent() {
-        let metadata = fs::metadata(home)?;
-        walk.directories.insert(home.to_owned(), (metadata.dev(), metadata.ino()));
+        walk.homes.insert(home.to_owned(), identity(home)?);
     }
     Ok(())
+}
+
+/// Whether the name is passed over.
+pub(crate) fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+}
+
+/// Which directory this is, whatever its name.
+pub(crate) fn identity(path: &Path) -> io::Result<Identity> {
+    let metadata = fs::metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
 }
 
 /// Whether the name says that a file holds objects.
