@@ -357,15 +357,15 @@ impl Ring {
     pub(crate) fn enter(&self, block: bool) {
         let mut inner = self.inner.borrow_mut();
         inner.feed_starved();
-        inner.build_sends();
+        let more_follows = inner.build_sends();
         let mut completions = std::mem::take(&mut inner.completions);
         while !inner.overflow.is_empty() {
             inner.submit(0, None);
             inner.collect(&mut completions);
             inner.push_overflow();
         }
-        // Somebody waits for what was collected already.
-        let block = block && completions.is_empty();
+        // Somebody waits for what was collected already, or for what is submitted only behind these sends.
+        let block = block && completions.is_empty() && !more_follows;
         if block {
             let due_ms = inner.wheel.next_due_ms().map_or(SLEEP_MS_MAX, |due_ms| due_ms.saturating_sub(inner.now_ms).min(SLEEP_MS_MAX));
             let before_us = self.elapsed_us();
@@ -723,7 +723,10 @@ impl Inner {
         }
     }
 
-    fn build_sends(&mut self) {
+    /// Builds the sends of this enter. True where something is to follow them at once, for a send that succeeds wakes nobody: the
+    /// close behind the last words of a dropped socket, and what did not fit into one send.
+    fn build_sends(&mut self) -> bool {
+        let mut more_follows = false;
         let mut dirty = std::mem::take(&mut self.dirty);
         for index in dirty.drain(..) {
             let slot = self.slot(index);
@@ -734,6 +737,7 @@ impl Inner {
                 }
                 continue;
             }
+            more_follows |= !slot.live || slot.queue.len() > IOVECS_MAX;
             slot.send_result = i32::MAX;
             slot.in_flight += 1;
             slot.blocked = true;
@@ -744,6 +748,7 @@ impl Inner {
             self.sent.push(index);
         }
         self.dirty = dirty;
+        more_follows
     }
 
     /// After the enter: what was sent is recycled, what was not waits in the kernel.
