@@ -932,6 +932,91 @@ fn cve_2026_2836_hosts_share_nothing() {
     }
 }
 
+/// The next number of a fixed sequence (xorshift64*): a failure comes again.
+fn next(state: &mut u64) -> usize {
+    *state ^= *state >> 12;
+    *state ^= *state << 25;
+    *state ^= *state >> 27;
+    (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize
+}
+
+/// Changes one to three places of a message as somebody would who looks for two readings of it.
+fn mutate(bytes: &mut Vec<u8>, state: &mut u64) {
+    const PIECES: [&[u8]; 24] = [
+        b"\r",
+        b"\n",
+        b"\r\n",
+        b" ",
+        b"\t",
+        b"\0",
+        b":",
+        b",",
+        b";",
+        b"0",
+        b"-",
+        b"+",
+        b"chunked",
+        b"Transfer-Encoding: chunked\r\n",
+        b"Content-Length: 5\r\n",
+        b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\n",
+        b"Host: other.test\r\n",
+        b"\x80",
+        b"%",
+        b"/..",
+        b"HTTP/1.0",
+        b"x",
+        b"Expect: x\r\n",
+    ];
+    for _ in 0..=next(state) % 3 {
+        let at = next(state) % (bytes.len() + 1);
+        match next(state) % 4 {
+            0 => drop(bytes.splice(at..at, PIECES[next(state) % PIECES.len()].iter().copied())),
+            1 => {
+                let end = (at + 1 + next(state) % 4).min(bytes.len());
+                bytes.drain(at..end);
+            }
+            2 if at < bytes.len() => bytes[at] = PIECES[next(state) % PIECES.len()][0],
+            _ => {
+                let end = (at + next(state) % 40).min(bytes.len());
+                let copy = bytes[at..end].to_vec();
+                drop(bytes.splice(at..at, copy));
+            }
+        }
+    }
+}
+
+/// Whatever is done to a message, the upstream sees as many whole requests as the client gets answers from it.
+#[test]
+fn mutated_messages_never_desynchronise() {
+    let stage = stage();
+    let cases = legal_requests();
+    let mut state = 0x5eed;
+    for round in 0..600 {
+        let case = &cases[next(&mut state) % cases.len()];
+        if case.bytes.len() > 2000 {
+            continue;
+        }
+        let mut bytes = wire(case, "forward.test", "mutated");
+        mutate(&mut bytes, &mut state);
+        stage.upstream.forget();
+        let mut client = Client::connect(stage.edge.http);
+        client.send(&bytes);
+        client.finish_sending();
+        let mut forwarded = 0;
+        let ended = loop {
+            match client.try_response(false) {
+                Ok(answer) => forwarded += usize::from(answer.field("server") == Some("echo")),
+                Err(ended) => break ended,
+            }
+        };
+        let context = format!("round {round}, {}: {}", case.name, show(&bytes));
+        assert!(matches!(ended, Ended::Closed | Ended::Reset), "{context}: {ended:?}");
+        let complete = stage.upstream.requests().iter().filter(|request| request.complete).count();
+        assert_eq!(complete, forwarded, "{context}: requests at the upstream, answers of it");
+    }
+}
+
 /// A pipelining client that reads nothing is not answered into memory without end.
 #[test]
 fn answers_nobody_reads_are_bounded() {

@@ -599,6 +599,40 @@ fn upstream_connections_are_kept() {
     assert_eq!(rude.count(), 100, "each request was sent once");
 }
 
+/// Many clients at once are all served, each with the answer to its own question.
+#[test]
+fn many_clients_at_once_get_their_own_answers() {
+    let upstream = Upstream::echo("app");
+    let edge = edge_to(&upstream);
+    let mut clients: Vec<Client> = (0..1000).map(|_| Client::connect(edge.http)).collect();
+    for round in 0..3 {
+        for (index, client) in clients.iter_mut().enumerate() {
+            client.send(format!("GET /{round}/{index} HTTP/1.1\r\nHost: app.test\r\n\r\n"));
+        }
+        for (index, client) in clients.iter_mut().enumerate() {
+            assert_eq!(client.response().text(), format!("app\nGET /{round}/{index}\n0\n"));
+        }
+    }
+    assert_eq!(upstream.count(), 3000);
+}
+
+/// A close follows its answer at once: who reads to the end of the connection does not wait for a tick of any clock.
+#[test]
+fn the_end_follows_the_answer_at_once() {
+    let upstream = Upstream::echo("app");
+    let edge = edge_to(&upstream);
+    let start = support::now();
+    // A tick of 64 ms in each would exceed all patience.
+    for host in ["app.test", "nowhere.test"] {
+        for index in 0..400 {
+            let mut client = Client::connect(edge.http);
+            client.send(format!("GET /{index} HTTP/1.0\r\nHost: {host}\r\n\r\n"));
+            client.read_to_end().expect("an answer and an end");
+            assert!(start.elapsed() < support::PATIENCE, "{host}: {index} ends took too long");
+        }
+    }
+}
+
 /// An upstream without keep-alive is asked on a new connection each time.
 #[test]
 fn an_upstream_that_closes_is_asked_anew() {

@@ -324,6 +324,77 @@ fn a_handshake_may_come_in_single_bytes() {
     assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", String::from_utf8_lossy(&answer));
 }
 
+/// Content of many megabytes goes both ways over TLS, and a client that reads slowly holds the upstream back there as well.
+#[test]
+fn large_content_goes_both_ways() {
+    const LENGTH: usize = 6 << 20;
+    let upstream = Upstream::answering(|request| {
+        let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n").into_bytes();
+        answer.extend((0..LENGTH).map(|index| (index + request.body_length) as u8));
+        answer
+    });
+    let authority = Authority::new();
+    let edge = Corelane::start(
+        &app(&upstream)
+            .tls_secret("app", &authority.ecdsa(&["app.test"]))
+            .ingress(&secure("app.test", "app").annotation("proxy-body-size", "0")),
+    );
+    let mut client = Client::connect_tls(edge.https, &authority.client(), "app.test");
+    for _ in 0..2 {
+        client.send(format!("POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: {LENGTH}\r\n\r\n"));
+        client.send(vec![b'x'; LENGTH]);
+        let answer = client.response();
+        assert_eq!((answer.status, answer.body.len()), (200, LENGTH));
+        assert!(answer.body.iter().enumerate().all(|(index, byte)| *byte == (index + LENGTH) as u8));
+    }
+    let before = edge.resident_bytes();
+    let mut slow: Vec<Client> = (0..8)
+        .map(|_| {
+            let mut client = Client::connect_tls(edge.https, &authority.client(), "app.test");
+            client.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+            client.read_until(b"\r\n\r\n");
+            client
+        })
+        .collect();
+    let grown = edge.resident_bytes().saturating_sub(before);
+    assert!(grown < 24 << 20, "{grown} bytes for eight slow readers of {LENGTH}");
+    for client in &mut slow {
+        assert_eq!(client.read_exactly(LENGTH - 1).len(), LENGTH - 1);
+    }
+}
+
+/// A tunnel runs over TLS as over anything: bytes both ways, an end that is passed on.
+#[test]
+fn a_websocket_runs_over_tls() {
+    let upstream = Upstream::scripted(|mut visit| {
+        if visit.request().is_none() {
+            return;
+        }
+        let _gone = visit.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhello");
+        loop {
+            let bytes = visit.read_some();
+            if bytes.is_empty() || visit.send(&bytes).is_err() {
+                return;
+            }
+        }
+    });
+    let authority = Authority::new();
+    let edge = Corelane::start(&swap(&upstream, &authority.ecdsa(&["app.test"])));
+    let mut client = Client::connect_tls(edge.https, &authority.client(), "app.test");
+    client.send("GET / HTTP/1.1\r\nHost: app.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    assert_eq!(client.response().status, 101);
+    assert_eq!(client.read_exactly(5), b"hello");
+    for size in [1, 16_384, 200_000] {
+        let frame = vec![b'f'; size];
+        client.send(&frame);
+        assert!(client.read_exactly(size) == frame, "{size} bytes come back as they were");
+    }
+    client.send("last words");
+    client.finish_sending();
+    assert_eq!(client.read_to_end(), Ok(b"last words".to_vec()));
+    upstream.wait_until_idle();
+}
+
 /// The end of a connection is announced: a client can tell it from a cut.
 #[test]
 fn the_end_is_announced() {

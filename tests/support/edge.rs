@@ -184,8 +184,12 @@ impl Drop for Corelane {
     fn drop(&mut self) {
         let _gone = self.process.kill();
         let _gone = self.process.wait();
+        let log = self.log();
         if std::thread::panicking() {
-            eprintln!("corelane's log:\n{}", self.log());
+            eprintln!("corelane's log:\n{log}");
+        } else {
+            // Whatever a test was about: nothing from outside makes a task panic.
+            assert!(!log.contains("panicked"), "{log}");
         }
     }
 }

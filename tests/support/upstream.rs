@@ -33,6 +33,8 @@ pub struct Upstream {
 #[derive(Default)]
 struct Shared {
     requests: Mutex<Vec<Request>>,
+    /// How many of them a test does not want to hear of any more.
+    forgotten: AtomicUsize,
     connections: AtomicUsize,
     open: AtomicUsize,
     /// A handle on every open connection, by its number: dropping the upstream ends them all.
@@ -134,12 +136,12 @@ impl Upstream {
 
     /// Requests whose heads have arrived so far.
     pub fn requests(&self) -> Vec<Request> {
-        locked(&self.shared.requests).clone()
+        locked(&self.shared.requests)[self.shared.forgotten.load(Ordering::SeqCst)..].to_vec()
     }
 
     /// How many of them.
     pub fn count(&self) -> usize {
-        locked(&self.shared.requests).len()
+        locked(&self.shared.requests).len() - self.shared.forgotten.load(Ordering::SeqCst)
     }
 
     /// The only request so far.
@@ -161,7 +163,8 @@ impl Upstream {
 
     /// Forgets what it has heard.
     pub fn forget(&self) {
-        locked(&self.shared.requests).clear();
+        let heard = locked(&self.shared.requests).len();
+        self.shared.forgotten.store(heard, Ordering::SeqCst);
     }
 
     /// Waits until every connection is closed.
@@ -230,12 +233,10 @@ impl Visit {
             other => panic!("Corelane sent framing {other:?}"),
         };
         let mut requests = locked(&self.shared.requests);
-        // A test may have forgotten it meanwhile.
-        if let Some(request) = requests.get_mut(index) {
-            request.body = body;
-            request.body_length = length;
-            request.complete = complete;
-        }
+        let request = &mut requests[index];
+        request.body = body;
+        request.body_length = length;
+        request.complete = complete;
         complete
     }
 
