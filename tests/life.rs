@@ -28,7 +28,10 @@ impl Corelane {
         std::fs::create_dir_all(&directory).expect("a directory");
         let mut child = Command::new(env!("CARGO_BIN_EXE_corelane"))
             .env_clear()
-            .args(["run", "--state-dir", "", "--access-log", "off", "--manifests"])
+            // With a log: its writer must end with the shards.
+            .args(["run", "--state-dir", "", "--access-log"])
+            .arg(directory.join("access.log"))
+            .arg("--manifests")
             .arg(&directory)
             .args(["--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
             .args(arguments)

@@ -214,6 +214,12 @@ impl Shard {
         self.access_log.borrow_mut()
     }
 
+    /// Hands over the last lines and lets go of the log: its writer ends when every shard has.
+    pub(crate) fn end_access_log(&self) {
+        self.flush_access_log();
+        self.access_log.replace(AccessLog::off());
+    }
+
     pub(crate) fn flush_access_log(&self) {
         let dropped = self.access_log.borrow_mut().flush();
         if dropped > 0 {
