@@ -66,7 +66,8 @@ pub(crate) async fn serve(shard: &Rc<Shard>, connection: &mut Connection) -> Aft
         match examine(shard, &world, connection, &mut record) {
             Step::Forward(plan) => {
                 connection.requests += 1;
-                return exchange::run(shard, connection, world, *plan, record).await;
+                // Boxed: while a connection waits it need not hold the room of an exchange, which is most of its task.
+                return Box::pin(exchange::run(shard, connection, world, *plan, record)).await;
             }
             Step::Answer { answer, to } => {
                 connection.requests += 1;
