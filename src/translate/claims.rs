@@ -14,6 +14,7 @@ use crate::translate::host;
 use crate::translate::ingress::HostRule;
 use crate::translate::ingress::PathRule;
 use crate::translate::ingress::Reading;
+use crate::translate::options::Options;
 use crate::translate::path;
 use crate::translate::path::PathKind;
 
@@ -102,21 +103,21 @@ impl Claim<'_> {
 }
 
 /// Grants what `readings`, in their order, ask for; who comes too late is told who has it.
-pub(crate) fn grant<'r>(readings: &'r [Reading], findings: &mut Vec<Finding>) -> Claims<'r> {
+pub(crate) fn grant<'r>(readings: &'r [Reading], options: &Options, findings: &mut Vec<Finding>) -> Claims<'r> {
     let mut claims = Claims::default();
     for reading in readings.iter().filter(|reading| reading.annotations.canary.is_none()) {
         let mut about = About::new("Ingress", &reading.key, findings);
         for rule in &reading.rules {
             grant_host(&mut claims, reading, rule, &mut about);
         }
-        if let Some(backend) = reading.default_backend.as_ref().filter(|_| reading.rules.is_empty()) {
+        if let Some(backend) = reading.default_backend.as_ref().filter(|_| reading.is_catch_all) {
             grant_catch_all(&mut claims, reading, backend, &mut about);
         }
     }
     for reading in readings.iter().filter(|reading| reading.annotations.canary.is_some()) {
         attach_canary(&mut claims, reading, &mut About::new("Ingress", &reading.key, findings));
     }
-    claims.aliases = grant_aliases(&claims.hosts, findings);
+    claims.aliases = grant_aliases(&claims.hosts, options, findings);
     claims
 }
 
@@ -159,7 +160,7 @@ fn grant_catch_all<'r>(claims: &mut Claims<'r>, reading: &'r Reading, backend: &
 /// the requests of somebody else.
 fn attach_canary<'r>(claims: &mut Claims<'r>, reading: &'r Reading, about: &mut About<'_>) {
     const CURE: &str = "Give both Ingresses the same namespace, host, path and pathType; the canary gets no requests meanwhile.";
-    if reading.rules.is_empty() {
+    if reading.is_catch_all {
         about.warning("spec.rules", "CanaryWithoutMain", "a canary without rules is the canary of nothing", CURE);
     }
     for (host_rule, rule) in reading.rules.iter().flat_map(|rule| rule.paths.iter().map(move |path| (rule, path))) {
@@ -186,8 +187,13 @@ fn attach_canary<'r>(claims: &mut Claims<'r>, reading: &'r Reading, about: &mut 
 }
 
 /// The first Ingress of a host that has aliases names them all; a host with rules of its own is nobody's alias.
-fn grant_aliases(hosts: &BTreeMap<HostPattern, HostClaims<'_>>, findings: &mut Vec<Finding>) -> BTreeMap<HostPattern, HostPattern> {
+fn grant_aliases(
+    hosts: &BTreeMap<HostPattern, HostClaims<'_>>,
+    options: &Options,
+    findings: &mut Vec<Finding>,
+) -> BTreeMap<HostPattern, HostPattern> {
     let mut aliases: BTreeMap<HostPattern, HostPattern> = BTreeMap::new();
+    let field = format!("metadata.annotations[{}/server-alias]", options.annotations_prefix);
     for (pattern, host) in hosts.iter().filter(|(pattern, _)| **pattern != HostPattern::Any) {
         let Some(reading) = host.owners().find(|reading| !reading.annotations.server_aliases.is_empty()) else { continue };
         let mut about = About::new("Ingress", &reading.key, findings);
@@ -198,7 +204,7 @@ fn grant_aliases(hosts: &BTreeMap<HostPattern, HostClaims<'_>>, findings: &mut V
             if is_host || is_alias {
                 let what = if is_host { "a host of its own" } else { "an alias of another host" };
                 let message = format!("{} is {what} already", quoted(written));
-                about.warning("metadata.annotations[server-alias]", "AliasConflict", message, "Remove the alias: it is ignored.");
+                about.warning(&field, "AliasConflict", message, "Remove the alias: it is ignored.");
             } else {
                 aliases.insert(alias, pattern.clone());
             }

@@ -35,6 +35,8 @@ pub(crate) struct Reading {
     pub(crate) key: ObjectKey,
     pub(crate) annotations: Annotations,
     pub(crate) rules: Vec<HostRule>,
+    /// Whether no rules are written at all: its default backend is for every host.
+    pub(crate) is_catch_all: bool,
     pub(crate) default_backend: Option<Backend>,
     pub(crate) tls: Vec<TlsEntry>,
 }
@@ -136,7 +138,8 @@ fn read(
     let spec = ingress.spec.as_ref();
     let mut is_whole = true;
     let mut rules = Vec::new();
-    for (index, rule) in spec.and_then(|spec| spec.rules.as_deref()).unwrap_or_default().iter().enumerate() {
+    let written_rules = spec.and_then(|spec| spec.rules.as_deref()).unwrap_or_default();
+    for (index, rule) in written_rules.iter().enumerate() {
         let written = rule.host.as_deref().unwrap_or_default();
         let Some(host) = read_host(written, &format!("spec.rules[{index}].host"), &mut about) else {
             is_whole = false;
@@ -156,7 +159,8 @@ fn read(
     let (tls, tls_is_whole) = read_tls(key, ingress, &mut about);
     secrets.extend(tls.iter().filter_map(|entry| entry.secret.clone()));
     let default_backend = spec.and_then(|spec| spec.default_backend.as_ref()).map(Backend::read);
-    let reading = Reading { key: key.clone(), annotations, rules, default_backend, tls };
+    let is_catch_all = written_rules.is_empty();
+    let reading = Reading { key: key.clone(), annotations, rules, is_catch_all, default_backend, tls };
     Some(Version { reading, is_whole: is_whole && tls_is_whole })
 }
 

@@ -76,7 +76,7 @@ pub fn translate(resources: &Resources, options: &Options, memory: &mut Memory) 
     let scope = Scope { resources, options, globals: &globals };
 
     let readings = ingress::read_all(scope, &mut memory.good_versions, &mut findings, &mut referenced_secrets);
-    let claims = claims::grant(&readings, &mut findings);
+    let claims = claims::grant(&readings, options, &mut findings);
     let default_certificate = (options.default_certificate.as_ref(), &memory.fallback);
     referenced_secrets.extend(options.default_certificate.clone());
     let certificates::Choice { certificates, tls_hosts } =

@@ -103,6 +103,13 @@ fn a_default_backend_beside_rules_serves_their_hosts() {
     }
 }
 
+/// An Ingress whose every rule is refused does not become the default of everything.
+#[test]
+fn refused_rules_make_no_catch_all() {
+    let translation = world(&ingress("x", "rule foo.com:80 Prefix / a:80\ndefault b:80")).translate();
+    assert_eq!(translation.answer("anything.com", "/"), "404");
+}
+
 /// A rule without host serves the hosts that nobody else has.
 #[test]
 fn a_rule_without_host_serves_unknown_hosts() {
