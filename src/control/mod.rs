@@ -38,6 +38,7 @@ use crate::snapshot::channel::Wake;
 use crate::snapshot::overview::Overview;
 use crate::telemetry::board::Board;
 use crate::telemetry::metrics::Registry;
+use crate::translate::resources::Resources;
 
 pub use crate::control::config::ClusterConfig;
 pub use crate::control::config::Config;
@@ -119,6 +120,12 @@ async fn follow(config: Config, wiring: Wiring) -> Result<(), StartError> {
             }
         }
     }
+}
+
+/// The objects of one YAML text as a directory of manifests would read it, and how many of its documents were refused.
+pub fn parse_manifest(bytes: &[u8]) -> (Resources, usize) {
+    let parsed = manifest_file::parse(bytes, manifest_file::Format::Yaml);
+    (parsed.objects, parsed.faults.len())
 }
 
 /// Reads everything once, translates it and returns what would be served: for `check` and `explain`.
