@@ -1,5 +1,6 @@
 //! docs/annotations.md, written out of the tables and compared with the file.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -36,6 +37,27 @@ restricts, the good items hold.
 
 ";
 
+const REASONS: &[(&str, &str)] = &[
+    ("AnnotationMissing", "an annotation needs another that is not there"),
+    ("AnnotationWithoutEffect", "an annotation does nothing without another"),
+    ("ConfigMapNotFound", "`custom-headers` names a ConfigMap that does not exist"),
+    ("CrossNamespaceReference", "an object of another namespace is named, and `allow-cross-namespace-resources` is not set"),
+    ("FieldNotAllowed", "a field of `custom-headers` is not listed in `global-allowed-response-headers`"),
+    ("InvalidAnnotation", "the value has not the form that the tables above show"),
+    ("InvalidField", "a field of `custom-headers` has a name or a value that no message may carry"),
+    ("InvalidValue", "a key of the ConfigMap has a value that is none"),
+    ("RemovedAnnotation", "the name is gone from ingress-nginx; the cure names its successor"),
+    ("RiskyAnnotation", "the annotation is riskier than `annotations-risk-level` allows"),
+    ("SecretNotFound", "`auth-secret` names a Secret that does not exist"),
+    ("SnippetRefused", "a snippet is there; it is never run"),
+    ("UnknownAnnotation", "the name is not known; the cure names the nearest that is"),
+    ("UnknownKey", "the ConfigMap has a key that is not known"),
+    ("UnsupportedAnnotation", "the annotation is not honoured yet, or not this value of it"),
+    ("UnsupportedKey", "the key of the ConfigMap is not honoured yet"),
+    ("UnsupportedProtocol", "`backend-protocol` names one that is not spoken yet"),
+    ("UnsupportedRestriction", "a restriction cannot be honoured: every request is refused"),
+];
+
 fn page() -> String {
     let mut page = HEAD.to_owned();
     for (title, entries) in GROUPS {
@@ -56,6 +78,10 @@ fn page() -> String {
             Effect::NotYet(_) => ("", "not yet"),
         };
         let _ = writeln!(page, "| `{}` | {value} | {served} |", key.name);
+    }
+    page += "\n## Reasons of findings\n\nThose of Secrets stand in [INGRESS.md](INGRESS.md).\n\n| reason | meaning |\n|---|---|\n";
+    for (reason, meaning) in REASONS {
+        let _ = writeln!(page, "| `{reason}` | {meaning} |");
     }
     page
 }
@@ -95,4 +121,30 @@ fn the_page_says_what_the_table_says() {
     }
     let written = std::fs::read_to_string(&file).expect("docs/annotations.md can be read");
     assert!(written == page(), "docs/annotations.md is out of date: CORELANE_BLESS=1 cargo test the_page_says_what_the_table_says");
+}
+
+/// Every reason that these files give is explained, and no other.
+#[test]
+fn the_page_names_every_reason() {
+    let room = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/translate");
+    let mut given = BTreeSet::new();
+    for folder in ["annotations", "config_map"] {
+        for file in std::fs::read_dir(room.join(folder)).expect("a folder") {
+            let path = file.expect("a file").path();
+            if path.ends_with("docs.rs") || path.ends_with("tests.rs") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).expect("a file");
+            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+            given.extend(code.split('"').filter(|word| is_reason(word)).map(str::to_owned));
+        }
+    }
+    let explained: BTreeSet<_> = REASONS.iter().map(|(reason, _)| (*reason).to_owned()).collect();
+    assert_eq!(given, explained);
+}
+
+/// A CamelCase word that is not the name of a kind.
+fn is_reason(word: &str) -> bool {
+    let capitals = word.bytes().filter(u8::is_ascii_uppercase).count();
+    word.bytes().all(|byte| byte.is_ascii_alphabetic()) && capitals > 1 && capitals * 2 < word.len() && word != "ConfigMap"
 }
