@@ -81,11 +81,13 @@ fn a_cluster_serves_as_a_directory_does() {
         .service("two", &[two.address])
         .tls_secret("pair", &certificate)
         .secret("users", "auth", &password)
-        .settings(&[("hsts", "false")])
+        .settings(&[("hsts", "false"), ("global-allowed-response-headers", "X-Team")])
+        .document("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: fields}\ndata: {X-Team: blue}\n")
         .ingress(&Ingress::new("paths").path("a.example", "Prefix", "/one", "one").path("a.example", "Exact", "/two", "two"))
         .ingress(&Ingress::new("wildcard").host("*.example.org", "two"))
         .ingress(&Ingress::new("tls").host("tls.example", "one").tls("tls.example", "pair"))
         .ingress(&Ingress::new("auth").host("auth.example", "one").annotation("auth-type", "basic").annotation("auth-secret", "users"))
+        .ingress(&Ingress::new("fields").host("fields.example", "one").annotation("custom-headers", "default/fields"))
         .ingress(&Ingress::new("broken").host("broken.example", "nobody"))
         .ingress(&Ingress::new("foreign").class("other").host("foreign.example", "one"));
     let api = FakeApi::start();
@@ -99,6 +101,7 @@ fn a_cluster_serves_as_a_directory_does() {
         ("example.org", "/", 404),
         ("tls.example", "/", 308),
         ("auth.example", "/", 401),
+        ("fields.example", "/", 200),
         ("broken.example", "/", 503),
         ("foreign.example", "/", 404),
     ] {
@@ -106,6 +109,7 @@ fn a_cluster_serves_as_a_directory_does() {
         assert_eq!((response.status, &response.body), (expected.status, &expected.body), "{host}{path}");
         assert_eq!(response.status, status, "{host}{path}");
     }
+    assert_eq!(from_cluster.get("fields.example", "/").field("x-team"), Some("blue"));
     for corelane in [&from_directory, &from_cluster] {
         let response = Client::connect_tls(corelane.https, &authority.client(), "tls.example").get("tls.example", "/");
         assert!(response.text().starts_with("one"), "{response:?}");

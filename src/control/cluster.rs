@@ -55,7 +55,8 @@ const CHORES: Duration = Duration::from_millis(500);
 /// A watch that fails says so again within this time, so that silence means that it recovered.
 const TROUBLE_MAX: Duration = Duration::from_secs(60);
 
-/// The kind that is kept only where something refers to it.
+/// The kinds that are kept only where something refers to them.
+const CONFIG_MAP: &str = <ConfigMap as k8s_openapi::Resource>::KIND;
 const SECRET: &str = <Secret as k8s_openapi::Resource>::KIND;
 
 /// Takes one piece of news in; true if objects or findings are others now.
@@ -77,6 +78,9 @@ struct View {
     resources: Resources,
     watches: Vec<Watch>,
     secrets: Referenced<Secret>,
+    config_maps: Referenced<ConfigMap>,
+    /// Whether the first snapshot waits for objects that others refer to.
+    waits: bool,
     /// Objects that do not decode, by kind and key.
     invalid: BTreeMap<(&'static str, ObjectKey), Finding>,
     findings: Vec<Finding>,
@@ -87,6 +91,8 @@ struct Watch {
     plural: String,
     kind: &'static str,
     namespace: Option<String>,
+    /// The only object that it lists.
+    name: Option<String>,
     /// Whether there can be no snapshot without it.
     essential: bool,
     listed: bool,
@@ -111,6 +117,8 @@ impl Cluster {
             resources: Resources::default(),
             watches: Vec::new(),
             secrets: Referenced::new(client.clone()),
+            config_maps: Referenced::new(client.clone()),
+            waits: false,
             invalid: BTreeMap::new(),
             findings: Vec::new(),
         };
@@ -127,26 +135,28 @@ impl Cluster {
         cluster.watch::<Node>(&all(), options.backend_mode == BackendMode::NodePort);
         cluster.watch::<Namespace>(&all(), false);
         if let Some(key) = &options.config_map {
-            cluster.watch_in::<ConfigMap>(Some(&key.namespace), &all().fields(&format!("metadata.name={}", key.name)), true);
+            let select = all().fields(&format!("metadata.name={}", key.name));
+            cluster.watch_in::<ConfigMap>(Some(&key.namespace), Some(&key.name), &select, true);
         }
         Ok(cluster)
     }
 
     fn watch<K: Kind>(&mut self, select: &watcher::Config, essential: bool) {
         if !K::NAMESPACED || self.namespaces.is_empty() {
-            return self.watch_in::<K>(None, select, essential);
+            return self.watch_in::<K>(None, None, select, essential);
         }
         for namespace in self.namespaces.clone() {
-            self.watch_in::<K>(Some(&namespace), select, essential);
+            self.watch_in::<K>(Some(&namespace), None, select, essential);
         }
     }
 
-    fn watch_in<K: Kind>(&mut self, namespace: Option<&str>, select: &watcher::Config, essential: bool) {
+    fn watch_in<K: Kind>(&mut self, namespace: Option<&str>, name: Option<&str>, select: &watcher::Config, essential: bool) {
         let index = self.view.watches.len();
         self.view.watches.push(Watch {
             plural: kinds::plural::<K>(),
             kind: K::KIND,
             namespace: namespace.map(str::to_owned),
+            name: name.map(str::to_owned),
             essential,
             listed: false,
             trouble: None,
@@ -159,7 +169,14 @@ impl Cluster {
         loop {
             let changed = tokio::select! {
                 Some(update) = self.news.next() => update(&mut self.view, now()),
-                answer = self.view.secrets.answer() => self.view.take_secret(answer, now()),
+                answer = self.view.secrets.answer() => {
+                    let read = self.view.secrets.take(answer, now());
+                    self.view.take_read(read)
+                }
+                answer = self.view.config_maps.answer() => {
+                    let read = self.view.config_maps.take(answer, now());
+                    self.view.take_read(read)
+                }
                 outcome = self.status.written() => {
                     let changed = self.status.take(outcome, now());
                     self.status.write(&self.view.resources.ingresses);
@@ -174,8 +191,9 @@ impl Cluster {
             };
             self.ask();
             if changed {
-                self.view.findings =
-                    self.view.invalid.values().chain(self.view.secrets.findings()).chain(self.status.findings()).cloned().collect();
+                let View { invalid, secrets, config_maps, .. } = &self.view;
+                let findings = invalid.values().chain(secrets.findings()).chain(config_maps.findings()).chain(self.status.findings());
+                self.view.findings = findings.cloned().collect();
                 return now();
             }
         }
@@ -183,9 +201,16 @@ impl Cluster {
 
     /// Learns what translation made of the objects: which Secrets it refers to, and which Ingresses are served.
     pub(crate) fn learn(&mut self, translation: &Translation, status: &[IngressStatus]) {
-        for gone in self.view.secrets.want(&translation.referenced_secrets, now()) {
+        for gone in self.view.secrets.want(&translation.references.secrets, now()) {
             self.view.resources.secrets.remove(&gone);
         }
+        let mut config_maps = translation.references.config_maps.clone();
+        // The one with global settings has a watch of its own.
+        config_maps.retain(|key| !self.view.watches.iter().any(|watch| watch.kind == CONFIG_MAP && watch.covers(key)));
+        for gone in self.view.config_maps.want(&config_maps, now()) {
+            self.view.resources.config_maps.remove(&gone);
+        }
+        self.view.waits = self.view.unread() > 0;
         // Only now, so that of the first list nothing needs to be kept that nobody refers to.
         if self.secrets_mode == SecretsMode::Watch && !self.view.watches.iter().any(|watch| watch.kind == SECRET) {
             self.watch::<Secret>(&watcher::Config::default().fields("type=kubernetes.io/tls"), false);
@@ -196,10 +221,11 @@ impl Cluster {
         self.status.write(&self.view.resources.ingresses);
     }
 
-    /// Asks for referenced Secrets, as soon as a watch had its chance to tell of them.
+    /// Asks for objects that others refer to, as soon as a watch had its chance to tell of them.
     fn ask(&mut self) {
         if self.view.watches.iter().all(|watch| watch.kind != SECRET || watch.listed || watch.trouble.is_some()) {
             self.view.secrets.ask(now());
+            self.view.config_maps.ask(now());
         }
     }
 
@@ -219,8 +245,8 @@ impl Cluster {
 
     /// What is missing before the first snapshot.
     pub(crate) fn missing(&self) -> Option<String> {
-        let unread = self.view.secrets.unsettled();
-        self.unlisted().or_else(|| (unread > 0).then(|| format!("waiting for {unread} Secrets that objects refer to")))
+        let unread = self.view.unread();
+        self.unlisted().or_else(|| (unread > 0).then(|| format!("waiting for {unread} Secrets and ConfigMaps that objects refer to")))
     }
 
     pub(crate) fn states(&self, now: Instant) -> Vec<SourceState> {
@@ -260,6 +286,7 @@ impl Watch {
 
     fn covers(&self, key: &ObjectKey) -> bool {
         self.namespace.as_ref().is_none_or(|namespace| *namespace == key.namespace)
+            && self.name.as_ref().is_none_or(|name| *name == key.name)
     }
 }
 
@@ -366,15 +393,21 @@ impl View {
         K::of_mut(&mut self.resources).remove(key).is_some() || healed
     }
 
-    fn take_secret(&mut self, answer: (ObjectKey, kube::Result<Option<DeserializeGuard<Secret>>>), now: Instant) -> bool {
-        let unsettled = self.secrets.unsettled();
-        let changed = match self.secrets.take(answer, now) {
+    /// Takes in what became of a request; true if objects or findings are others now, or nothing is waited for any more.
+    fn take_read<K: Kind>(&mut self, read: Read<K>) -> bool {
+        let changed = match read {
             Read::Found(key, object) => self.store(key, *object),
-            Read::Absent(key) => self.resources.secrets.remove(&key).is_some(),
+            Read::Absent(key) => K::of_mut(&mut self.resources).remove(&key).is_some(),
             Read::Failed(new) => new,
         };
-        // The last one of those that the first snapshot waits for.
-        changed || unsettled > 0 && self.secrets.unsettled() == 0
+        let waits = self.unread() > 0;
+        let waited = std::mem::replace(&mut self.waits, waits);
+        changed || waited && !self.waits
+    }
+
+    /// How many objects that others refer to are not known yet.
+    fn unread(&self) -> usize {
+        self.secrets.unsettled() + self.config_maps.unsettled()
     }
 
     /// A watch that recovered has nothing to say; its trouble is over when it is not repeated.

@@ -5,7 +5,6 @@
 //! served without the parts that are wrong.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -24,6 +23,7 @@ use crate::translate::class::Classes;
 use crate::translate::host;
 use crate::translate::path;
 use crate::translate::path::PathKind;
+use crate::translate::references::References;
 use crate::translate::scope::Scope;
 
 /// The last good version of each Ingress that is ours.
@@ -90,17 +90,16 @@ pub(crate) fn read_all(
     scope: Scope<'_>,
     good_versions: &mut GoodVersions,
     findings: &mut Vec<Finding>,
-    secrets: &mut BTreeSet<ObjectKey>,
+    references: &mut References,
 ) -> Vec<Reading> {
     let classes = Classes::new(scope.resources, scope.options);
     let mut ours: Vec<_> = scope.resources.ingresses.iter().collect();
     ours.retain(|(key, ingress)| classes.claim(ingress, &mut About::new("Ingress", key, findings)));
     ours.sort_by_cached_key(|(key, ingress)| (ingress.metadata.creation_timestamp.clone(), Reverse(key.to_string())));
     let mut readings = Vec::with_capacity(ours.len());
-    let mut named = Vec::new();
     let mut good = GoodVersions::with_capacity(ours.len());
     for (key, ingress) in ours {
-        let version = read(scope, key, ingress, findings, &mut named);
+        let version = read(scope, key, ingress, findings, references);
         if version.as_ref().is_some_and(|version| version.is_whole) {
             good.insert(key.clone(), ingress.clone());
             readings.extend(version.map(|version| version.reading));
@@ -108,7 +107,7 @@ pub(crate) fn read_all(
         }
         let last = good_versions.remove(key);
         // What is wrong with the old version was said when it was new.
-        let last = last.and_then(|last| Some((read(scope, key, &last, &mut Vec::new(), &mut named)?.good()?, last)));
+        let last = last.and_then(|last| Some((read(scope, key, &last, &mut Vec::new(), references)?.good()?, last)));
         if let Some((reading, last)) = last {
             let message = "this version cannot be served as written, so that its last good version stays in service";
             let cure = "Correct what the other findings of this object name.";
@@ -120,20 +119,13 @@ pub(crate) fn read_all(
         }
     }
     *good_versions = good;
-    secrets.extend(named);
     readings
 }
 
 /// `None` where nothing of it can be served.
-fn read(
-    scope: Scope<'_>,
-    key: &ObjectKey,
-    ingress: &Ingress,
-    findings: &mut Vec<Finding>,
-    secrets: &mut Vec<ObjectKey>,
-) -> Option<Version> {
+fn read(scope: Scope<'_>, key: &ObjectKey, ingress: &Ingress, findings: &mut Vec<Finding>, references: &mut References) -> Option<Version> {
     let source = annotations::Source { key, ingress, resources: scope.resources, options: scope.options, globals: scope.globals };
-    let annotations = annotations::read(source, findings, secrets)?;
+    let annotations = annotations::read(source, findings, references)?;
     let mut about = About::new("Ingress", key, findings);
     let spec = ingress.spec.as_ref();
     let mut is_whole = true;
@@ -157,7 +149,7 @@ fn read(
         rules.push(HostRule { host, written: written.into(), paths });
     }
     let (tls, tls_is_whole) = read_tls(key, ingress, &mut about);
-    secrets.extend(tls.iter().filter_map(|entry| entry.secret.clone()));
+    references.secrets.extend(tls.iter().filter_map(|entry| entry.secret.clone()));
     let default_backend = spec.and_then(|spec| spec.default_backend.as_ref()).map(Backend::read);
     let is_catch_all = written_rules.is_empty();
     let reading = Reading { key: key.clone(), annotations, rules, is_catch_all, default_backend, tls };

@@ -20,6 +20,7 @@ mod node;
 mod options;
 mod path;
 mod pod;
+mod references;
 pub mod resources;
 mod rules;
 mod scope;
@@ -49,6 +50,7 @@ use crate::translate::scope::Scope;
 pub use crate::translate::memory::Memory;
 pub use crate::translate::options::BackendMode;
 pub use crate::translate::options::Options;
+pub use crate::translate::references::References;
 
 /// What one translation made of the objects.
 #[derive(Debug)]
@@ -63,22 +65,22 @@ pub struct Translation {
     pub findings: Vec<Finding>,
     /// Ingresses that are ours and accepted: they carry the published addresses in their status.
     pub served_ingresses: BTreeSet<ObjectKey>,
-    /// Secrets that some object names: the only ones whose content is kept.
-    pub referenced_secrets: BTreeSet<ObjectKey>,
+    /// Secrets and ConfigMaps that some object names: the only ones whose content is kept.
+    pub references: References,
 }
 
 /// Translates everything. Parts that are as they were in the translation before are the very same, so that nothing is rebuilt for them.
 pub fn translate(resources: &Resources, options: &Options, memory: &mut Memory) -> Translation {
     let mut findings = Vec::new();
-    let mut referenced_secrets = BTreeSet::new();
+    let mut references = References::default();
     let config_map = options.config_map.as_ref().and_then(|key| resources.config_maps.get(key));
     let globals = config_map::read(options.config_map.as_ref(), config_map.map(Arc::as_ref), &mut findings);
     let scope = Scope { resources, options, globals: &globals };
 
-    let readings = ingress::read_all(scope, &mut memory.good_versions, &mut findings, &mut referenced_secrets);
+    let readings = ingress::read_all(scope, &mut memory.good_versions, &mut findings, &mut references);
     let claims = claims::grant(&readings, options, &mut findings);
     let default_certificate = (options.default_certificate.as_ref(), &memory.fallback);
-    referenced_secrets.extend(options.default_certificate.clone());
+    references.secrets.extend(options.default_certificate.clone());
     let certificates::Choice { certificates, tls_hosts } =
         certificates::choose(&readings, &claims, resources, default_certificate, &memory.tickets, &mut memory.pairs, &mut findings);
     let mut clusters = Clusters::new(scope, &mut memory.numbers, &mut findings);
@@ -96,6 +98,6 @@ pub fn translate(resources: &Resources, options: &Options, memory: &mut Memory) 
         settings: memory.settings(globals.settings.clone()),
         findings,
         served_ingresses: readings.iter().map(|reading| reading.key.clone()).collect(),
-        referenced_secrets,
+        references,
     }
 }

@@ -12,6 +12,7 @@ use crate::translate::about::quoted;
 use crate::translate::annotations::notes::Notes;
 use crate::translate::annotations::notes::Unservable;
 use crate::translate::config_map::Globals;
+use crate::translate::references::References;
 use crate::translate::resources::Resources;
 use crate::translate::secret;
 use crate::translate::secret::UserForm;
@@ -44,7 +45,7 @@ pub(super) fn basic_auth(
     ingress: &ObjectKey,
     resources: &Resources,
     globals: &Globals,
-    secrets: &mut Vec<ObjectKey>,
+    references: &mut References,
 ) -> Result<Option<Arc<BasicAuth>>, Unservable> {
     let Some(kind) = notes.read("auth-type", Some)? else { return Ok(None) };
     if kind == "digest" {
@@ -55,7 +56,7 @@ pub(super) fn basic_auth(
     let form = notes.read("auth-secret-type", |text| Some(if text == "auth-map" { UserForm::Map } else { UserForm::File }))?;
     let realm = notes.read("auth-realm", |text| Some(text.trim().to_owned()))?.unwrap_or_default();
     let Some(name) = reference(notes, "auth-secret", ingress, globals)? else { return Ok(None) };
-    secrets.push(name.clone());
+    references.secrets.insert(name.clone());
     let Some(secret) = resources.secrets.get(&name) else {
         notes.deny("auth-secret", "SecretNotFound", format!("the Secret {name} does not exist"), "Create it, or name another.");
         return Ok(None);

@@ -9,6 +9,7 @@ use crate::translate::annotations::access;
 use crate::translate::annotations::notes::Notes;
 use crate::translate::annotations::notes::Unservable;
 use crate::translate::config_map::Globals;
+use crate::translate::references::References;
 use crate::translate::resources::Resources;
 use crate::translate::value;
 
@@ -24,12 +25,14 @@ pub(super) fn response_fields(
     ingress: &ObjectKey,
     resources: &Resources,
     globals: &Globals,
+    references: &mut References,
 ) -> Result<Arc<[ResponseField]>, Unservable> {
     let none = Arc::from([]);
     if notes.text(NAME).is_none() {
         return Ok(none);
     }
     let Some(key) = access::reference(notes, NAME, ingress, globals)? else { return Ok(none) };
+    references.config_maps.insert(key.clone());
     let Some(config_map) = resources.config_maps.get(&key) else {
         notes.deny(NAME, "ConfigMapNotFound", format!("the ConfigMap {key} does not exist"), "Create it, or name another.");
         return Ok(none);

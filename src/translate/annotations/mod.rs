@@ -27,6 +27,7 @@ use crate::translate::annotations::notes::Notes;
 use crate::translate::annotations::notes::Unservable;
 use crate::translate::config_map::Globals;
 use crate::translate::options::Options;
+use crate::translate::references::References;
 use crate::translate::resources::Resources;
 use crate::translate::value;
 
@@ -72,16 +73,16 @@ pub struct Source<'r> {
 }
 
 /// Reads the annotations of one Ingress; `None` where a value makes the whole Ingress unservable (annotations.md section 2,
-/// outcome b). What is said about them goes to `findings`, the Secrets they name to `secrets`.
-pub fn read(source: Source<'_>, findings: &mut Vec<Finding>, secrets: &mut Vec<ObjectKey>) -> Option<Annotations> {
+/// outcome b). What is said about them goes to `findings`, the objects they name to `references`.
+pub fn read(source: Source<'_>, findings: &mut Vec<Finding>, references: &mut References) -> Option<Annotations> {
     let mut notes = Notes::of(source.key, source.ingress, &source.options.annotations_prefix, findings);
     if notes.text("canary").and_then(value::boolean) == Some(true) {
         notes.retain(canary::counts);
     }
-    read_notes(source, &mut notes, secrets).ok()
+    read_notes(source, &mut notes, references).ok()
 }
 
-fn read_notes(source: Source<'_>, notes: &mut Notes<'_, '_>, secrets: &mut Vec<ObjectKey>) -> Result<Annotations, Unservable> {
+fn read_notes(source: Source<'_>, notes: &mut Notes<'_, '_>, references: &mut References) -> Result<Annotations, Unservable> {
     let Source { key, resources, globals, .. } = source;
     screen::screen(notes, globals.risk_max)?;
     let host_denied = notes.text("auth-tls-secret").map(|_| FixedAnswer { status: 403, reason: "denied_by_annotation" });
@@ -90,7 +91,7 @@ fn read_notes(source: Source<'_>, notes: &mut Notes<'_, '_>, secrets: &mut Vec<O
     let cluster = upstream::cluster(notes, globals)?;
     let mut policy = globals.policy.clone();
     access::addresses(notes, &mut policy)?;
-    policy.basic_auth = access::basic_auth(notes, key, resources, globals, secrets)?;
+    policy.basic_auth = access::basic_auth(notes, key, resources, globals, references)?;
     policy.rate_limit = access::rate_limit(notes, key, globals)?;
     policy.redirect = routing::redirect(notes)?;
     policy.cors = cors::read(notes)?.map(Arc::new);
@@ -98,7 +99,7 @@ fn read_notes(source: Source<'_>, notes: &mut Notes<'_, '_>, secrets: &mut Vec<O
     policy.timeouts = upstream::timeouts(notes, policy.timeouts)?;
     policy.retry = upstream::retry(notes, policy.retry)?;
     policy.upstream_host = routing::upstream_host(notes)?;
-    policy.response_fields = fields::response_fields(notes, key, resources, globals)?;
+    policy.response_fields = fields::response_fields(notes, key, resources, globals, references)?;
     // ingress-nginx sends the prefix where it rewrites, and nowhere else.
     let prefix = notes.read("x-forwarded-prefix", |prefix| Some(prefix.into()))?;
     policy.forwarded_prefix = prefix.filter(|_| rewrite_target.is_some());

@@ -34,14 +34,14 @@ fn resources() -> Resources {
 }
 
 /// What is made of annotations, each with its full name.
-fn read_full(pairs: &[(&str, &str)], globals: &Globals) -> (Option<Annotations>, Vec<Finding>, Vec<ObjectKey>) {
+fn read_full(pairs: &[(&str, &str)], globals: &Globals) -> (Option<Annotations>, Vec<Finding>, References) {
     let mut ingress = Ingress::default();
     ingress.metadata.annotations = Some(pairs.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect());
     let (options, resources) = (Options::default(), resources());
     let source = Source { key: &key("ns", "ing"), ingress: &ingress, resources: &resources, options: &options, globals };
-    let (mut findings, mut secrets) = (Vec::new(), Vec::new());
-    let annotations = read(source, &mut findings, &mut secrets);
-    (annotations, findings, secrets)
+    let (mut findings, mut references) = (Vec::new(), References::default());
+    let annotations = read(source, &mut findings, &mut references);
+    (annotations, findings, references)
 }
 
 fn read_with(pairs: &[(&str, &str)], globals: &Globals) -> (Option<Annotations>, Vec<Finding>) {
@@ -182,8 +182,8 @@ fn the_secret_of_a_login_is_named() {
     for secret in ["users", "ns/users", "missing"] {
         let name = format!("{PREFIX}/auth-secret");
         let kind = format!("{PREFIX}/auth-type");
-        let (_, _, secrets) = read_full(&[(&kind, "basic"), (&name, secret)], &Globals::default());
-        assert_eq!(secrets, [key("ns", secret.trim_start_matches("ns/"))]);
+        let (_, _, references) = read_full(&[(&kind, "basic"), (&name, secret)], &Globals::default());
+        assert_eq!(references.secrets, [key("ns", secret.trim_start_matches("ns/"))].into());
     }
 }
 

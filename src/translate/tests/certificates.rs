@@ -147,7 +147,7 @@ fn the_default_certificate_is_the_operators() {
     world.options.default_certificate = Some(key("ops/default"));
     let missing = world.translate();
     assert_eq!((shown(&missing, "foo.com").as_str(), reasons(&missing)), ("self-signed", vec!["SecretNotFound"]));
-    assert!(missing.referenced_secrets.contains(&key("ops/default")), "it is asked for before it exists");
+    assert!(missing.references.secrets.contains(&key("ops/default")), "it is asked for before it exists");
     world.apply(&secret("ops/default", &["*.com"]));
     for host in ["foo.com", "unknown.org"] {
         assert_eq!(shown(&world.translate(), host), "ops/default");
@@ -165,5 +165,5 @@ fn only_named_secrets_are_asked_for() {
             + &ingress("y", "class other\nrule foo.com Prefix / a:80\ntls foo.com theirs")),
     )
     .translate();
-    assert_eq!(translation.referenced_secrets.iter().map(ToString::to_string).collect::<Vec<_>>(), ["default/missing", "default/users"]);
+    assert_eq!(translation.references.secrets.iter().map(ToString::to_string).collect::<Vec<_>>(), ["default/missing", "default/users"]);
 }
