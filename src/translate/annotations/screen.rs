@@ -21,7 +21,7 @@ const IDLE: &[(&str, &str)] = &[
     ("connection-proxy-header", "keep-alive"),
 ];
 
-/// Directives of a snippet that restrict nobody: they set fields, or tune what Corelane sizes itself.
+/// Directives of a snippet that restrict nobody: they set response fields, or tune what Corelane sizes itself.
 const HARMLESS: &[&str] = &[
     "add_header",
     "charset",
@@ -121,10 +121,10 @@ fn unknown(notes: &mut Notes<'_, '_>, name: &str) {
 
 /// A snippet is never run; one that may restrict access refuses every request instead.
 fn snippet(notes: &mut Notes<'_, '_>, name: &str, text: &str) {
-    let foreign = if name == "stream-snippet" || name == "modsecurity-snippet" {
-        Some("its whole language".to_owned())
-    } else {
-        directives(text).find(|directive| !HARMLESS.contains(directive)).map(quoted)
+    let foreign = match directives(text) {
+        _ if name == "stream-snippet" || name == "modsecurity-snippet" => Some("its whole language".to_owned()),
+        Some(directives) => directives.into_iter().find(|directive| !HARMLESS.contains(directive)).map(quoted),
+        None => Some("a quote that never ends".to_owned()),
     };
     match foreign {
         None => {
@@ -138,23 +138,34 @@ fn snippet(notes: &mut Notes<'_, '_>, name: &str, text: &str) {
     }
 }
 
-/// The first word of each statement; a brace opens a block of statements, whose own first word was met before.
-fn directives(text: &str) -> impl Iterator<Item = &str> {
-    let lines = text.lines().map(|line| line.trim_start()).filter(|line| !line.starts_with('#'));
-    lines.flat_map(statements).filter_map(|statement| statement.split_ascii_whitespace().next())
-}
-
-/// The statements of one line, apart by `;` and braces that no quotes enclose.
-fn statements(line: &str) -> impl Iterator<Item = &str> {
-    let mut quote = None;
-    line.split(move |letter: char| {
-        match quote {
-            Some(open) if letter == open => quote = None,
-            None if letter == '"' || letter == '\'' => quote = Some(letter),
-            _ => {}
+/// The first word of each statement, as nginx reads them: a quote or a comment begins only where a word does, and a brace opens
+/// statements of its own. `None` where a quote never ends, so that nobody can say what the rest is.
+fn directives(text: &str) -> Option<Vec<&str>> {
+    let (mut found, mut first) = (Vec::new(), None);
+    let (mut quote, mut escaped, mut in_comment, mut in_word) = (None, false, false, false);
+    for (index, letter) in text.char_indices() {
+        if in_comment {
+            in_comment = letter != '\n';
+        } else if let Some(open) = quote {
+            if letter == open && !escaped {
+                quote = None;
+            }
+            escaped = letter == '\\' && !escaped;
+        } else if matches!(letter, ';' | '{' | '}') {
+            found.extend(first.take().map(|start| &text[start..index]));
+            in_word = false;
+        } else if letter.is_ascii_whitespace() {
+            in_word = false;
+        } else if !in_word && letter == '#' {
+            in_comment = true;
+        } else {
+            first = first.or(Some(index));
+            quote = Some(letter).filter(|letter| !in_word && matches!(letter, '"' | '\''));
+            in_word = true;
         }
-        quote.is_none() && matches!(letter, ';' | '{' | '}')
-    })
+    }
+    found.extend(first.map(|start| &text[start..]));
+    quote.is_none().then(|| found.into_iter().map(|statement| statement.split_ascii_whitespace().next().unwrap_or_default()).collect())
 }
 
 /// `proxy-ssl-verify: on` promises a check that is not made; without `proxy-ssl-secret` ingress-nginx makes none either.

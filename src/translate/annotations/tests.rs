@@ -272,6 +272,11 @@ fn what_restricts_fails_closed() {
         &[("auth-snippet", "proxy_set_header A b;")],
         &[("configuration-snippet", "more_set_headers 'A: b'; access_by_lua_block { x }")],
         &[("modsecurity-snippet", "SecRuleEngine On")],
+        &[("configuration-snippet", "add_header A it's; deny all;")],
+        &[("configuration-snippet", "add_header A 'b\\'; deny all;")],
+        &[("configuration-snippet", "add_header A b#c; deny all;")],
+        &[("configuration-snippet", "# only a comment\ndeny all;")],
+        &[("configuration-snippet", "add_header A \"b\nc\";\n if ($a) { add_header B c; }")],
     ] {
         assert_eq!(denied(pairs), Some(503), "{pairs:?}");
     }
@@ -283,7 +288,12 @@ fn what_restricts_fails_closed() {
 /// A snippet that only sets fields or tunes nginx is left out, and said.
 #[test]
 fn a_harmless_snippet_is_left_out() {
-    for text in ["more_set_headers \"X-A: b; c\";\nproxy_read_timeout 5;", "# comment; deny all\n  add_header A '{b}';", "gzip on"] {
+    for text in [
+        "more_set_headers \"X-A: b; c\";\nproxy_read_timeout 5;",
+        "# comment; deny all\n  add_header A '{b}';",
+        "gzip on; # it's",
+        "add_header A 'b\\'; deny all;';",
+    ] {
         let (annotations, findings) = read_with(&[("configuration-snippet", text)], &Globals::default());
         assert_eq!(annotations.expect("served").policy, Policy::default(), "{text}");
         assert_eq!(reasons(&findings), ["SnippetRefused"], "{text}");
