@@ -479,6 +479,30 @@ fn every_dependency_has_its_reason() {
     assert_eq!(given, wanted);
 }
 
+/// A link in a page leads to a file that is there.
+#[test]
+fn links_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages: Vec<_> = ["docs", "docs/decisions", "tuning", "deploy/seccomp", "bench"].map(|folder| root.join(folder)).to_vec();
+    pages.push(root.to_path_buf());
+    let mut faults = Vec::new();
+    for folder in pages {
+        for entry in fs::read_dir(&folder).expect("a readable folder") {
+            let path = entry.expect("a readable entry").path();
+            if path.extension().is_none_or(|extension| extension != "md") {
+                continue;
+            }
+            let text = fs::read_to_string(&path).expect("a readable page");
+            for link in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+                if !link.is_empty() && !link.contains("://") && !folder.join(link).exists() {
+                    faults.push(format!("{}: {link} is not there", path.display()));
+                }
+            }
+        }
+    }
+    none(&faults);
+}
+
 /// Each check sees the fault it is there for: a house with one of each gets them all named, and a sound line none.
 #[test]
 fn every_kind_of_fault_is_seen() {
