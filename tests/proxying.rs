@@ -452,6 +452,28 @@ fn a_websocket_is_a_tunnel() {
     upstream.wait_until_idle();
 }
 
+/// A tunnel counts under `limit-connections` for as long as it lives, not only until the switch.
+#[test]
+fn a_tunnel_holds_its_place() {
+    let upstream = Upstream::scripted(|mut visit| {
+        while let Some(request) = visit.request() {
+            if request.target == "/ws" {
+                websocket(&mut visit);
+                while !visit.read_some().is_empty() {}
+                return;
+            }
+            let _gone = visit.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    let edge = edge_with(&upstream, &[("limit-connections", "1")], &[]);
+    let mut tunnel = Client::connect(edge.http);
+    tunnel.send(UPGRADE);
+    assert_eq!(tunnel.response().status, 101);
+    assert_eq!(edge.get("app.test", "/").status, 503);
+    drop(tunnel);
+    support::eventually("the place is free again", || (edge.get("app.test", "/").status == 200).then_some(()));
+}
+
 /// Bytes that follow the switch in the same packet, on either side, belong to the tunnel.
 #[test]
 fn a_tunnel_begins_behind_the_heads() {

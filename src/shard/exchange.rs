@@ -8,6 +8,7 @@ use std::task::Poll;
 use smallvec::SmallVec;
 
 use crate::filter;
+use crate::filter::ConnectionSlot;
 use crate::http::body::BodyDecoder;
 use crate::http::fault::DownstreamFault;
 use crate::http::fault::Fault;
@@ -126,14 +127,13 @@ pub(crate) async fn run(shard: &Rc<Shard>, client: &mut Connection, world: Rc<Wo
     let upload = Upload::new(plan.framing, rule.policy.body_bytes_max, shard.ring.now_us());
     client.stream.consume(plan.head_bytes);
     record.bytes_in += plan.head_bytes as u64;
+    // A tunnel is as long as its connection: it keeps its place under `limit-connections` to the end.
+    let _slot = plan.connection_slot.take().map(|slot| HeldSlot { shard: shard.clone(), slot: Some(slot) });
     let retries = RetryGrants::begin(shard);
     let mut exchange = Exchange { shard, client, snapshot, rule, plan: &mut plan, record: &mut record, upload, retries };
     let result = exchange.try_endpoints().await;
     let complete = exchange.upload.is_done();
     drop(exchange);
-    if let Some(slot) = plan.connection_slot.take() {
-        shard.filters.borrow_mut().release(slot);
-    }
     match result {
         Ok(Done::Switched(lease)) => {
             let idle_timeout = rule.policy.timeouts.read.max(rule.policy.timeouts.send);
@@ -505,6 +505,20 @@ impl Exchange<'_> {
             timeouts.read.as_millis() as u64
         };
         lease.stream.socket().set_deadline(patience_ms);
+    }
+}
+
+/// A place under `limit-connections`, given back however the request ends.
+struct HeldSlot {
+    shard: Rc<Shard>,
+    slot: Option<ConnectionSlot>,
+}
+
+impl Drop for HeldSlot {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            self.shard.filters.borrow_mut().release(slot);
+        }
     }
 }
 
