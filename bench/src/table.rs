@@ -118,8 +118,7 @@ pub fn page(results: &Results) -> String {
         date = results.date,
         commit = if results.commit.is_empty() { "no commit" } else { &results.commit },
         host = host_line(results),
-        versions =
-            results.measured.versions.iter().map(|version| format!("{}: {}", version.peer, version.version)).collect::<Vec<_>>().join("; "),
+        versions = versions(results),
         command = results.command,
         reading = reading(subject),
     );
