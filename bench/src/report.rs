@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Serializer;
-use hdrhistogram::serialization::V2Serializer;
+use hdrhistogram::serialization::V2DeflateSerializer;
 use serde::Serialize;
 
 use crate::compare::Block;
@@ -71,7 +71,7 @@ struct BlockDocument<'a> {
     response_leg: String,
 }
 
-/// All of a run as one JSON document; histograms in HdrHistogram's V2 encoding, base64.
+/// All of a run as one JSON document; histograms in HdrHistogram's compressed V2 encoding, base64.
 ///
 /// # Errors
 /// None that a run can cause; the encoders have some.
@@ -129,7 +129,7 @@ fn block_document(block: &Block) -> io::Result<BlockDocument<'_>> {
 
 fn encode(histogram: &Histogram<u64>) -> io::Result<String> {
     let mut bytes = Vec::new();
-    V2Serializer::new().serialize(histogram, &mut bytes).map_err(io::Error::other)?;
+    V2DeflateSerializer::new().serialize(histogram, &mut bytes).map_err(io::Error::other)?;
     Ok(STANDARD.encode(bytes))
 }
 
