@@ -471,7 +471,7 @@ fn a_tunnel_holds_its_place() {
     assert_eq!(tunnel.response().status, 101);
     assert_eq!(edge.get("app.test", "/").status, 503);
     drop(tunnel);
-    support::eventually("the place is free again", || (edge.get("app.test", "/").status == 200).then_some(()));
+    eventually("the place is free again", || (edge.get("app.test", "/").status == 200).then_some(()));
 }
 
 /// Bytes that follow the switch in the same packet, on either side, belong to the tunnel.
