@@ -87,6 +87,8 @@ pub struct Ring {
     polls: Cell<u64>,
     now_us: Cell<u64>,
     longest_turn_us: Cell<u64>,
+    /// Times the driver has entered the ring.
+    turns: Cell<u64>,
     started: Instant,
     stopped: Cell<bool>,
     remote: Remote,
@@ -184,6 +186,7 @@ impl Ring {
             polls: Cell::new(0),
             now_us: Cell::new(0),
             longest_turn_us: Cell::new(0),
+            turns: Cell::new(0),
             started: clock(),
             stopped: Cell::new(false),
             remote,
@@ -200,6 +203,12 @@ impl Ring {
     #[inline]
     pub fn now_ms(&self) -> u64 {
         self.now_us.get() / 1000
+    }
+
+    /// The number of the current turn: everything that runs between two looks at the sockets has the same.
+    #[inline]
+    pub fn turns(&self) -> u64 {
+        self.turns.get()
     }
 
     /// The instant that [`Self::now_us`] counts from.
@@ -355,6 +364,7 @@ impl Ring {
 
     /// Submits everything and, if `block`, sleeps until a completion or the next deadline.
     pub(crate) fn enter(&self, block: bool) {
+        self.turns.set(self.turns.get() + 1);
         let mut inner = self.inner.borrow_mut();
         inner.feed_starved();
         let more_follows = inner.build_sends();

@@ -11,6 +11,7 @@ use crate::net::socket::Socket;
 use crate::net::stream::Filled;
 use crate::net::stream::Stream;
 use crate::net::tls::Agreement;
+use crate::net::tls::ServerTls;
 use crate::net::tls::Session;
 use crate::shard::client::After;
 use crate::shard::client::Connection;
@@ -126,23 +127,14 @@ async fn read_proxy_header(stream: &mut Stream, settings: &Settings) -> io::Resu
     }
 }
 
-async fn shake_hands(
-    shard: &Rc<Shard>,
-    stream: &mut Stream,
-    config: crate::net::tls::ServerTls,
-    listener: usize,
-) -> Result<Agreement, &'static str> {
+async fn shake_hands(shard: &Rc<Shard>, stream: &mut Stream, config: ServerTls, listener: usize) -> Result<Agreement, &'static str> {
     if shard.handshakes.get() >= HANDSHAKES_MAX {
         return Err("too_many_handshakes");
     }
     let started_us = shard.ring.now_us();
     let counted = HandshakeCount::new(shard, listener);
     stream.socket().set_deadline(HANDSHAKE_MS_MAX);
-    let session = Session::server(config).map_err(|_| "tls_unavailable")?;
-    let result = match stream.start_tls(session) {
-        Ok(()) => stream.handshake().await,
-        Err(error) => Err(error),
-    };
+    let result = handshake(shard, stream, config).await;
     drop(counted);
     let outcome = match &result {
         Ok(()) => "ok",
@@ -159,6 +151,16 @@ async fn shake_hands(
     });
     stream.socket().clear_deadline();
     agreement.ok_or("tls_handshake_failed")
+}
+
+/// Waits for the client's first bytes, then for its turn: what follows is the dear part.
+async fn handshake(shard: &Shard, stream: &mut Stream, config: ServerTls) -> io::Result<()> {
+    if stream.data().is_empty() && stream.fill().await? == Filled::End {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    shard.handshake_gate.pass(|| shard.ring.turns()).await;
+    stream.start_tls(Session::server(config).map_err(io::Error::other)?)?;
+    stream.handshake().await
 }
 
 /// One more handshake of this shard, for as long as it lasts.

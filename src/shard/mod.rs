@@ -10,6 +10,7 @@ pub mod connection;
 pub mod dial;
 pub mod drain;
 pub mod exchange;
+pub mod gate;
 pub mod launch;
 pub mod lease;
 pub mod listen;

@@ -17,6 +17,7 @@ use crate::net::tls::ClientTls;
 use crate::net::tls::Crypto;
 use crate::shard::Config;
 use crate::shard::Parts;
+use crate::shard::gate::Gate;
 use crate::shard::lease::ClusterPool;
 use crate::shard::loads::Handover;
 use crate::shard::loads::Loads;
@@ -32,6 +33,9 @@ use crate::upstream::budget::RetryBudget;
 
 /// Counts of the system clock are refreshed this often, in microseconds: clocks are set, timers never notice.
 const CLOCK_REFRESH_US: u64 = 1_000_000;
+
+/// Handshakes that begin in one turn: each costs as much as ten requests, and every request of the turn waits behind them.
+const HANDSHAKES_PER_TURN: u32 = 1;
 
 /// What a shard knows of the others.
 pub(crate) struct Neighbours {
@@ -60,6 +64,7 @@ pub(crate) struct Shard {
     pub(crate) draining: Cell<bool>,
     pub(crate) connections: Cell<usize>,
     pub(crate) handshakes: Cell<usize>,
+    pub(crate) handshake_gate: Gate,
     pub(crate) retry_budget: RefCell<RetryBudget>,
     /// The plain and the TLS port that clients are told in redirects and X-Forwarded-Port.
     pub(crate) http_port: u16,
@@ -110,6 +115,7 @@ impl Shard {
             draining: Cell::new(false),
             connections: Cell::new(0),
             handshakes: Cell::new(0),
+            handshake_gate: Gate::new(HANDSHAKES_PER_TURN),
             retry_budget: RefCell::new(RetryBudget::default()),
             access_log_on: parts.access_log.is_on(),
             world: RefCell::new(None),
