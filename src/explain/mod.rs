@@ -302,7 +302,7 @@ mod tests {
             credentials: false,
             max_age_s: 1,
         };
-        let rewrite = Rewrite { pattern: regex::Regex::new("/api(.*)").expect("a pattern"), target: "/v2$1".to_owned() };
+        let rewrite = Rewrite { pattern: regex::bytes::Regex::new("/api(.*)").expect("a pattern"), target: "/v2$1".to_owned() };
         let limit = RateLimit {
             key: "k".into(),
             requests_per_second: Some(1),

@@ -7,26 +7,26 @@ use crate::snapshot::rule::Rewrite;
 ///
 /// Captures come from a path that was normalised; the result is normalised again, so that no capture can climb out of it.
 pub fn apply(rewrite: &Rewrite, from: &[u8]) -> Option<Vec<u8>> {
-    let text = std::str::from_utf8(from).ok()?;
-    let captures = rewrite.pattern.captures(text)?;
-    let mut target = String::with_capacity(rewrite.target.len() + text.len());
-    let mut rest = rewrite.target.as_str();
-    while let Some(mark) = rest.find('$') {
-        target.push_str(&rest[..mark]);
+    let captures = rewrite.pattern.captures(from)?;
+    let mut target = Vec::with_capacity(rewrite.target.len() + from.len());
+    let mut rest = rewrite.target.as_bytes();
+    while let Some(mark) = rest.iter().position(|byte| *byte == b'$') {
+        target.extend_from_slice(&rest[..mark]);
         rest = &rest[mark + 1..];
-        match rest.chars().next().and_then(|digit| digit.to_digit(10)) {
-            Some(number) => {
-                target.push_str(captures.get(number as usize).map_or("", |capture| capture.as_str()));
-                rest = &rest[1..];
+        match rest.split_first() {
+            Some((digit @ b'0'..=b'9', after)) => {
+                let capture = captures.get(usize::from(digit - b'0'));
+                target.extend_from_slice(capture.map_or(b"", |capture| capture.as_bytes()));
+                rest = after;
             }
-            None => target.push('$'),
+            _ => target.push(b'$'),
         }
     }
-    target.push_str(rest);
-    if !target.starts_with('/') {
-        target.insert(0, '/');
+    target.extend_from_slice(rest);
+    if !target.starts_with(b"/") {
+        target.insert(0, b'/');
     }
-    path::normalise(target.as_bytes()).ok().map(|path| path.into_owned())
+    path::normalise(&target).ok().map(|path| path.into_owned())
 }
 
 #[cfg(test)]
@@ -44,9 +44,10 @@ mod tests {
             ("/app", "/$5", "/app", Some("/")),
             ("/app", "/x", "/other", None),
         ] {
-            let rewrite = Rewrite { pattern: regex::Regex::new(&format!("(?i){pattern}")).expect("a pattern"), target: target.to_owned() };
+            let pattern = regex::bytes::Regex::new(&format!("(?i){pattern}")).expect("a pattern");
+            let rewrite = Rewrite { pattern, target: target.to_owned() };
             let got = apply(&rewrite, from.as_bytes()).map(|path| String::from_utf8(path).expect("text"));
-            assert_eq!(got.as_deref(), want, "{pattern} {target} {from}");
+            assert_eq!(got.as_deref(), want, "{rewrite:?} {from}");
         }
     }
 }

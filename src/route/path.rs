@@ -3,6 +3,9 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
+use regex::bytes::Regex;
+use regex::bytes::RegexBuilder;
+
 /// Which paths of a host a rule answers for. Compared byte by byte with the normalised path of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PathPattern {
@@ -31,7 +34,7 @@ impl PathPattern {
             Self::Exact(whole) => path == whole.as_bytes(),
             Self::Prefix(_) => path.strip_prefix(self.stem()).is_some_and(|rest| is_whole_element(self.stem(), rest)),
             Self::Start(start) => path.starts_with(start.as_bytes()),
-            Self::Regex(expression) => std::str::from_utf8(path).is_ok_and(|path| expression.is_match(path)),
+            Self::Regex(expression) => expression.is_match(path),
         }
     }
 
@@ -64,19 +67,22 @@ fn is_whole_element(stem: &[u8], rest: &[u8]) -> bool {
     stem.is_empty() || matches!(rest.first(), None | Some(b'/'))
 }
 
-/// A path as an expression: anchored at the start, case-insensitive, linear in time, bounded in size.
+/// A path as an expression: anchored at the start, linear in time, bounded in size.
+///
+/// It sees bytes, and case is that of ASCII, as in nginx; classes of Unicode would also cost four times as much to compile.
 #[derive(Clone, Debug)]
 pub struct PathRegex {
     written: String,
-    expression: regex::Regex,
+    expression: Regex,
 }
 
 impl PathRegex {
     /// # Errors
     /// Why `written` is no expression, or too large a one.
     pub fn new(written: &str) -> Result<Self, String> {
-        let expression = regex::RegexBuilder::new(&format!("^(?:{written})"))
+        let expression = RegexBuilder::new(&format!("^(?:{written})"))
             .case_insensitive(true)
+            .unicode(false)
             .size_limit(1 << 20)
             .nest_limit(50)
             .build()
@@ -90,8 +96,13 @@ impl PathRegex {
     }
 
     /// Whether `path` begins with it. The first matches of a thread may allocate the engine's scratch space.
-    pub fn is_match(&self, path: &str) -> bool {
+    pub fn is_match(&self, path: &[u8]) -> bool {
         self.expression.is_match(path)
+    }
+
+    /// The expression itself, for whoever needs what its groups have captured.
+    pub fn expression(&self) -> &Regex {
+        &self.expression
     }
 }
 
@@ -352,11 +363,13 @@ mod tests {
         assert_eq!(PathRegex::new("/foo(/|$)(.*)").expect("an expression").written(), "/foo(/|$)(.*)");
     }
 
-    /// Bytes that are no text meet plain patterns only.
+    /// An expression sees bytes, text or not, and no other case than that of ASCII, as in nginx.
     #[test]
-    fn bytes_that_are_no_text_meet_plain_patterns_only() {
-        let table = table(&["/foo", "~ /foo/.*"]);
-        assert_eq!(table.find(b"/foo/\xff"), Some(&"/foo"));
+    fn expressions_see_bytes() {
+        let table = table(&["/foo", "~ /foo/.*", "~ /K"]);
+        assert_eq!(table.find(b"/foo/\xff"), Some(&"~ /foo/.*"));
+        assert_eq!(table.find(b"/k"), Some(&"~ /K"));
+        assert_eq!(table.find("/\u{212a}".as_bytes()), None, "the Kelvin sign is no k");
     }
 
     /// The search finds what trying every pattern in order finds, whatever the patterns.

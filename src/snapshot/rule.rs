@@ -227,8 +227,8 @@ impl Eq for CanaryValue {}
 /// `rewrite-target`: the path the upstream sees.
 #[derive(Clone, Debug)]
 pub struct Rewrite {
-    /// The Ingress path as a case-insensitive, unanchored expression.
-    pub pattern: regex::Regex,
+    /// The Ingress path as a case-insensitive expression: that of the route, or one that may match anywhere.
+    pub pattern: regex::bytes::Regex,
     /// Target with `$1`..`$9`.
     pub target: String,
 }

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use regex::Regex;
-use regex::RegexBuilder;
+use regex::bytes::Regex;
+use regex::bytes::RegexBuilder;
 
 use crate::route::PathRegex;
 
@@ -57,14 +57,14 @@ impl Expressions {
         self.paths.get(text, PathRegex::new)
     }
 
-    /// What a rewrite replaces: in any case, anywhere in the path, linear in time and bounded in size.
+    /// What a rewrite replaces where that is not what its route matches: in any case, anywhere in the path, bounded as a path is.
     ///
     /// # Errors
     /// As for a path.
     pub(crate) fn rewrite(&mut self, text: &str) -> Result<Regex, String> {
         self.rewrites.get(text, |text| {
             let mut builder = RegexBuilder::new(text);
-            builder.case_insensitive(true).size_limit(1 << 20).nest_limit(50).build().map_err(|error| error.to_string())
+            builder.case_insensitive(true).unicode(false).size_limit(1 << 20).nest_limit(50).build().map_err(|error| error.to_string())
         })
     }
 }

@@ -109,8 +109,8 @@ impl<'r> Builder<'_, 'r> {
                 Some(_) => self.expressions.path(&claim.rule.path).map(PathPattern::Regex),
                 None => Ok(claim.rule.kind.pattern(claim.rule.path.clone())),
             };
-            match pattern.and_then(|pattern| Ok((pattern, self.path(&common, claim)?))) {
-                Ok((pattern, rule)) => paths.push((pattern, self.add(rule))),
+            match pattern.and_then(|pattern| Ok((self.path(&common, claim, &pattern)?, pattern))) {
+                Ok((rule, pattern)) => paths.push((pattern, self.add(rule))),
                 Err(why) => self.refuse_expression(claim, &why),
             }
         }
@@ -126,10 +126,10 @@ impl<'r> Builder<'_, 'r> {
     }
 
     /// The rule of a path; an error where it is no expression, and should be one.
-    fn path(&mut self, common: &Common<'_>, claim: &Claim<'r>) -> Result<Rule, String> {
+    fn path(&mut self, common: &Common<'_>, claim: &Claim<'r>, pattern: &PathPattern) -> Result<Rule, String> {
         let reading = claim.reading;
         let mut policy = self.policy(reading, common);
-        policy.rewrite = self.rewrite(reading, claim.rule.kind, &claim.rule.path)?;
+        policy.rewrite = self.rewrite(reading, claim.rule.kind, &claim.rule.path, Some(pattern))?;
         // ingress-nginx sends the prefix only where it rewrites.
         policy.forwarded_prefix = policy.forwarded_prefix.filter(|_| policy.rewrite.is_some());
         let field = format!("{}.backend", claim.rule.field);
@@ -145,7 +145,7 @@ impl<'r> Builder<'_, 'r> {
     fn default(&mut self, common: &Common<'_>, claim: DefaultClaim<'r>) -> Rule {
         let mut policy = self.policy(claim.reading, common);
         // The path is the root, which always is an expression.
-        policy.rewrite = self.rewrite(claim.reading, PathKind::Prefix, "/").unwrap_or_default();
+        policy.rewrite = self.rewrite(claim.reading, PathKind::Prefix, "/", None).unwrap_or_default();
         policy.forwarded_prefix = policy.forwarded_prefix.filter(|_| policy.rewrite.is_some());
         let outcome = self.outcome(claim.reading, claim.backend, "spec.defaultBackend");
         Rule { source: source(claim.reading, claim.backend, common.host, "default backend"), action: outcome.action, policy }
@@ -173,10 +173,20 @@ impl<'r> Builder<'_, 'r> {
         policy
     }
 
-    fn rewrite(&mut self, reading: &Reading, kind: PathKind, path: &str) -> Result<Option<Arc<Rewrite>>, String> {
+    fn rewrite(
+        &mut self,
+        reading: &Reading,
+        kind: PathKind,
+        path: &str,
+        route: Option<&PathPattern>,
+    ) -> Result<Option<Arc<Rewrite>>, String> {
         let Some(target) = &reading.annotations.rewrite_target else { return Ok(None) };
-        let Some(expression) = path::rewritten(kind, path, target) else { return Ok(None) };
-        let pattern = self.expressions.rewrite(&expression)?;
+        let Some(text) = path::rewritten(kind, path, target) else { return Ok(None) };
+        let pattern = match route {
+            // The route has matched at the start of the path: the first match anywhere is that one, with the same captures.
+            Some(PathPattern::Regex(route)) if route.written() == text => route.expression().clone(),
+            _ => self.expressions.rewrite(&text)?,
+        };
         Ok(Some(Arc::new(Rewrite { pattern, target: target.clone() })))
     }
 
