@@ -101,8 +101,7 @@ pub fn write_upstream_head(
     let head = facts.head;
     let policy = &facts.rule.policy;
     encode::request_line(out, head.method, passage.rewritten.as_deref().unwrap_or(&head.path), head.query);
-    let forwarded_host = facts.peer_trusted.then(|| head.field("x-forwarded-host")).flatten();
-    let best_host = forwarded_host.unwrap_or(head.authority);
+    let best_host = facts.best_authority();
     encode::field(out, b"Host", policy.upstream_host.as_ref().map_or(best_host, |host| host.as_bytes()));
     let prefix = policy.forwarded_prefix.as_deref();
     for field in head.end_to_end() {

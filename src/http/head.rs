@@ -112,6 +112,11 @@ impl<'b> RequestHead<'_, 'b> {
         find(self.fields, name)
     }
 
+    /// The values of all fields of this name, in their order.
+    pub fn fields(&self, name: &str) -> impl DoubleEndedIterator<Item = &'b [u8]> {
+        self.fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+    }
+
     /// The fields that may be forwarded: none of framing, connection, Host, Expect, Proxy, hop-by-hop; none that Connection names;
     /// no underscore in a name.
     pub fn end_to_end(&self) -> impl Iterator<Item = &httparse::Header<'b>> {
