@@ -132,15 +132,18 @@ fn understood(head: &RequestHead<'_, '_>, tls: bool, client: IpAddr) -> Request 
 
 /// What the filters decide, and where that leads.
 fn outcome(facts: &Facts<'_, '_, '_>, snapshot: &Snapshot) -> Outcome {
-    let mut state = FilterState::default();
-    let mut verdict = filter::on_request(facts, &mut state);
+    // Before any filter, as the data path does.
+    if is_too_large(facts) {
+        return answer(413, DownstreamFault::BodyTooLarge.reason(), Vec::new());
+    }
+    let (mut state, mut admission) = (FilterState::default(), None);
+    let mut verdict = filter::on_request(facts, &mut state, &mut admission);
     if let Verdict::VerifyPassword(check) = &verdict {
         // Slow by design, and this may be the thread that answers probes: the steps say that it is taken for right.
         state.remember_password(check, true, facts.now_ms);
-        verdict = filter::on_request(facts, &mut state);
+        verdict = filter::on_request(facts, &mut state, &mut admission);
     }
     match verdict {
-        Verdict::Continue(_) if is_too_large(facts) => answer(413, DownstreamFault::BodyTooLarge.reason(), Vec::new()),
         Verdict::Continue(passage) => forward(facts, &passage, snapshot),
         Verdict::Answer(given) => {
             let fields = given.fields.iter().map(|(name, value)| format!("{name}: {}", text(value))).collect();

@@ -24,14 +24,15 @@ use crate::snapshot::rule::TlsRedirect;
 /// Every step up to the one that answers, if one does.
 pub(super) fn of(facts: &Facts<'_, '_, '_>, snapshot: &Snapshot) -> Vec<Step> {
     let mut steps = Vec::new();
-    let stages: [&dyn Fn() -> Option<Step>; 10] = [
+    let stages: [&dyn Fn() -> Option<Step>; 11] = [
+        &|| bounded(facts),
         &|| blocked(facts),
         &|| redirected(facts),
         &|| preflight(facts),
         &|| denied(facts),
         &|| to_tls(facts),
-        &|| admitted(facts),
         &|| limited(facts),
+        &|| admitted(facts),
         &|| fixed(facts),
         &|| canaried(facts, snapshot),
         &|| rewritten(facts),
@@ -44,7 +45,7 @@ pub(super) fn of(facts: &Facts<'_, '_, '_>, snapshot: &Snapshot) -> Vec<Step> {
             return steps;
         }
     }
-    steps.extend(limits_and_fields(facts));
+    steps.extend(timeouts_and_fields(facts));
     steps
 }
 
@@ -180,17 +181,17 @@ fn rewritten(facts: &Facts<'_, '_, '_>) -> Option<Step> {
     ))
 }
 
-/// What acts on the content and on the answer.
-fn limits_and_fields(facts: &Facts<'_, '_, '_>) -> Vec<Step> {
+/// The bound of the content, which is looked at before any filter.
+fn bounded(facts: &Facts<'_, '_, '_>) -> Option<Step> {
+    let most = facts.rule.policy.body_bytes_max?;
+    let ends = matches!(facts.head.framing, Framing::Length(length) if length > most);
+    Some(Step { filter: "proxy-body-size", says: format!("content over {most} bytes is refused with 413"), ends })
+}
+
+/// What acts on the way to the upstream and on the answer.
+fn timeouts_and_fields(facts: &Facts<'_, '_, '_>) -> Vec<Step> {
     let policy = &facts.rule.policy;
     let mut steps = Vec::new();
-    if let Some(bytes) = policy.body_bytes_max {
-        let ends = matches!(facts.head.framing, Framing::Length(length) if length > bytes);
-        steps.push(Step { filter: "proxy-body-size", says: format!("content over {bytes} bytes is refused with 413"), ends });
-        if ends {
-            return steps;
-        }
-    }
     if let Some(cors) = &policy.cors {
         steps.push(passes("enable-cors", format!("the answer may be read from {}", cors.origins.join(", "))));
     }

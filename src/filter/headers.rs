@@ -323,7 +323,7 @@ mod tests {
     use crate::snapshot::rule::Policy;
 
     fn passage() -> Passage {
-        Passage { cluster: ClusterId(1), drop_authorization: false, rewritten: None, connection_slot: None }
+        Passage { cluster: ClusterId(1), drop_authorization: false, rewritten: None, admission: None }
     }
 
     fn upstream_head(wire: &str, policy: Policy, passage: &Passage, adjust: impl FnOnce(&mut Facts<'_, '_, '_>)) -> String {

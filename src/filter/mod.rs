@@ -1,8 +1,8 @@
 //! Change or answer a request: redirects, restrictions, limits, and the fields that go up and down.
 //!
 //! A filter does no I/O and reads no clock: it is given [`Facts`] and says a [`Verdict`]. The order is ingress-nginx's: what
-//! `return`s comes before access rules, these before limits, and the choice of a canary last. An ordinary rule passes through in
-//! a few comparisons.
+//! `return`s comes first, then limits, then access rules, so that guesses at passwords are limited too, and the choice of a canary
+//! last. An ordinary rule passes through in a few comparisons.
 
 pub mod access;
 pub mod answer;
@@ -25,7 +25,7 @@ use crate::snapshot::rule::Action;
 pub use answer::Answer;
 pub use auth::PasswordCheck;
 pub use facts::Facts;
-pub use rate_limit::ConnectionSlot;
+pub use rate_limit::Admission;
 pub use response::AnswerTo;
 pub use response::BodyKind;
 pub use response::ResponseFacts;
@@ -35,7 +35,10 @@ pub use verdict::Passage;
 pub use verdict::Verdict;
 
 /// Runs every filter of a request.
-pub fn on_request(facts: &Facts<'_, '_, '_>, state: &mut FilterState) -> Verdict {
+///
+/// `admission` is what the limits said before a password was verified, and is left there for the next time: a request counts once.
+/// Where it is still there when the request is answered, its owner gives it back.
+pub fn on_request(facts: &Facts<'_, '_, '_>, state: &mut FilterState, admission: &mut Option<Admission>) -> Verdict {
     let policy = &facts.rule.policy;
     if !facts.settings.block.is_empty() && rule::contains(&facts.settings.block, facts.client_address()) {
         return Verdict::Answer(Answer::plain(403, "blocked"));
@@ -54,6 +57,14 @@ pub fn on_request(facts: &Facts<'_, '_, '_>, state: &mut FilterState) -> Verdict
     if let Some(answer) = redirect::to_tls(facts) {
         return Verdict::Answer(answer);
     }
+    if let Some(limit) = &policy.rate_limit
+        && admission.is_none()
+    {
+        match state.limits.admit(limit, facts.client_address(), facts.now_ms) {
+            Ok(admitted) => *admission = Some(admitted),
+            Err(over) => return Verdict::Answer(over.answer(limit)),
+        }
+    }
     let mut drop_authorization = false;
     if policy.basic_auth.is_some() || !policy.allow.is_empty() || !policy.deny.is_empty() {
         match access::check(facts, state) {
@@ -62,28 +73,16 @@ pub fn on_request(facts: &Facts<'_, '_, '_>, state: &mut FilterState) -> Verdict
             Access::Verify(check) => return Verdict::VerifyPassword(check),
         }
     }
-    let mut connection_slot = None;
-    if let Some(limit) = &policy.rate_limit {
-        match state.limits.admit(limit, facts.client_address(), facts.now_ms) {
-            Ok(slot) => connection_slot = slot,
-            Err(over) => return Verdict::Answer(over.answer(limit)),
-        }
-    }
     let main = match &facts.rule.action {
         Action::Forward(cluster) => *cluster,
-        Action::Answer(fixed) => {
-            if let Some(slot) = connection_slot {
-                state.release(slot);
-            }
-            return Verdict::Answer(Answer::plain(fixed.status, fixed.reason));
-        }
+        Action::Answer(fixed) => return Verdict::Answer(Answer::plain(fixed.status, fixed.reason)),
     };
     let cluster = match &policy.canary {
         Some(rule) if canary::is_chosen(rule, facts.head, facts.random) => rule.cluster,
         _ => main,
     };
     let rewritten = policy.rewrite.as_ref().and_then(|rewrite| rewrite::apply(rewrite, &facts.head.path));
-    Verdict::Continue(Passage { cluster, drop_authorization, rewritten, connection_slot })
+    Verdict::Continue(Passage { cluster, drop_authorization, rewritten, admission: admission.take() })
 }
 
 #[cfg(test)]
@@ -93,13 +92,16 @@ pub(crate) mod tests {
     use crate::http::head::HeadLimits;
     use crate::http::head::field_storage;
     use crate::snapshot::cluster::ClusterId;
+    use crate::snapshot::rule::BasicAuth;
     use crate::snapshot::rule::FixedAnswer;
     use crate::snapshot::rule::Host;
     use crate::snapshot::rule::Policy;
+    use crate::snapshot::rule::RateLimit;
     use crate::snapshot::rule::Rule;
     use crate::snapshot::rule::RuleSource;
     use crate::snapshot::rule::TlsRedirect;
     use crate::snapshot::settings::Settings;
+    use std::sync::Arc;
 
     /// A rule to cluster 1 with this policy.
     pub(crate) fn rule(policy: Policy) -> Rule {
@@ -143,7 +145,7 @@ pub(crate) mod tests {
             wire,
             &rule,
             |_| {},
-            |facts| match on_request(facts, &mut FilterState::default()) {
+            |facts| match on_request(facts, &mut FilterState::default(), &mut None) {
                 Verdict::Continue(passage) => Ok(passage),
                 Verdict::Answer(answer) => Err(answer),
                 Verdict::VerifyPassword(_) => panic!("no slow hash here"),
@@ -157,7 +159,42 @@ pub(crate) mod tests {
         let passage = verdict("GET /a HTTP/1.1\r\nHost: h\r\n\r\n", Policy::default());
         let Ok(passage) = passage else { panic!("{passage:?}") };
         assert_eq!(passage.cluster, ClusterId(1));
-        assert!(!passage.drop_authorization && passage.rewritten.is_none() && passage.connection_slot.is_none());
+        assert!(!passage.drop_authorization && passage.rewritten.is_none() && passage.admission.is_none());
+    }
+
+    /// Guesses at a password are limited as any other request is, and a request that waits for its check counts once.
+    #[test]
+    fn limits_come_before_passwords() {
+        let users = [("u".to_owned(), format!("$2y$05${}", "a".repeat(53)))].into();
+        let limit = RateLimit {
+            key: "ns/ing".into(),
+            requests_per_second: Some(1),
+            requests_per_minute: None,
+            connections: Some(1),
+            burst_multiplier: 0,
+            exempt: Vec::new(),
+            request_status: 503,
+            connection_status: 503,
+        };
+        let policy = Policy {
+            basic_auth: Some(Arc::new(BasicAuth { realm: "r".to_owned(), users })),
+            rate_limit: Some(limit.into()),
+            ..Policy::default()
+        };
+        let wire = "GET / HTTP/1.1\r\nHost: h\r\nAuthorization: Basic dTpw\r\n\r\n";
+        with_facts(
+            wire,
+            &rule(policy),
+            |_| {},
+            |facts| {
+                let (mut state, mut admission) = (FilterState::default(), None);
+                let Verdict::VerifyPassword(check) = on_request(facts, &mut state, &mut admission) else { panic!("no slow check") };
+                assert!(matches!(on_request(facts, &mut state, &mut None), Verdict::Answer(answer) if answer.status == 503));
+                state.remember_password(&check, false, facts.now_ms);
+                assert!(matches!(on_request(facts, &mut state, &mut admission), Verdict::Answer(answer) if answer.status == 401));
+                state.release(admission.expect("it was let in"));
+            },
+        );
     }
 
     /// A restriction that cannot be honoured refuses everything, also before the redirect to https.

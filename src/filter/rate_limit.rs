@@ -38,9 +38,10 @@ struct Bucket {
     used: bool,
 }
 
-/// One request in flight of a rule with `limit-connections`; given back when it has ended.
+/// A request that its limits let in, with its place among those in flight where `limit-connections` counts them; given back when
+/// it has ended.
 #[derive(Debug, PartialEq, Eq)]
-pub struct ConnectionSlot(Key);
+pub struct Admission(Option<Key>);
 
 /// Which limit a client is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,13 +68,13 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Whether `client` may make one more request now; its slot where connections are limited.
+    /// Lets one more request of `client` in, if its limits allow it now.
     ///
     /// # Errors
     /// Which limit the client is over.
-    pub fn admit(&mut self, limit: &RateLimit, client: IpAddr, now_ms: u64) -> Result<Option<ConnectionSlot>, Over> {
+    pub fn admit(&mut self, limit: &RateLimit, client: IpAddr, now_ms: u64) -> Result<Admission, Over> {
         if rule::contains(&limit.exempt, client) {
-            return Ok(None);
+            return Ok(Admission(None));
         }
         self.make_room(now_ms);
         let key = Key { rule: limit.key.clone(), client };
@@ -94,15 +95,15 @@ impl Limits {
             }
         }
         if limit.connections.is_none() {
-            return Ok(None);
+            return Ok(Admission(None));
         }
         account.connections += 1;
-        Ok(Some(ConnectionSlot(key)))
+        Ok(Admission(Some(key)))
     }
 
-    /// The request of this slot has ended.
-    pub fn release(&mut self, slot: ConnectionSlot) {
-        if let Some(account) = self.accounts.get_mut(&slot.0) {
+    /// The request of this admission has ended.
+    pub fn release(&mut self, admission: Admission) {
+        if let Some(account) = admission.0.and_then(|key| self.accounts.get_mut(&key)) {
             account.connections = account.connections.saturating_sub(1);
         }
     }
@@ -178,11 +179,11 @@ mod tests {
     #[test]
     fn slots_are_held_by_requests_in_flight() {
         let (mut limits, limit) = (Limits::default(), limit(None, None, Some(2), 5));
-        let first = limits.admit(&limit, CLIENT, 0).expect("the first fits").expect("a slot");
+        let first = limits.admit(&limit, CLIENT, 0).expect("the first fits");
         let _second = limits.admit(&limit, CLIENT, 0).expect("the second fits");
         assert_eq!(limits.admit(&limit, CLIENT, 0), Err(Over::Connections));
         assert!(limits.admit(&limit, [192, 0, 2, 2].into(), 0).is_ok());
-        assert_eq!(limits.admit(&limit, [10, 0, 0, 1].into(), 0), Ok(None));
+        assert_eq!(limits.admit(&limit, [10, 0, 0, 1].into(), 0), Ok(Admission(None)));
         limits.release(first);
         assert!(limits.admit(&limit, CLIENT, 0).is_ok());
     }

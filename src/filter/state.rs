@@ -2,7 +2,7 @@
 
 use crate::filter::auth::PasswordCheck;
 use crate::filter::auth::Remembered;
-use crate::filter::rate_limit::ConnectionSlot;
+use crate::filter::rate_limit::Admission;
 use crate::filter::rate_limit::Limits;
 
 /// Counts and results, each with its bound.
@@ -13,9 +13,9 @@ pub struct FilterState {
 }
 
 impl FilterState {
-    /// The request that held this slot has ended.
-    pub fn release(&mut self, slot: ConnectionSlot) {
-        self.limits.release(slot);
+    /// The request that was let in has ended.
+    pub fn release(&mut self, admission: Admission) {
+        self.limits.release(admission);
     }
 
     /// What a check that ran elsewhere has found.

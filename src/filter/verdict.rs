@@ -2,7 +2,7 @@
 
 use crate::filter::answer::Answer;
 use crate::filter::auth::PasswordCheck;
-use crate::filter::rate_limit::ConnectionSlot;
+use crate::filter::rate_limit::Admission;
 use crate::snapshot::cluster::ClusterId;
 
 /// What a filter decides.
@@ -23,5 +23,5 @@ pub struct Passage {
     /// The path the upstream sees, where it is not the one that was asked for.
     pub rewritten: Option<Vec<u8>>,
     /// Given back with [`FilterState::release`](crate::filter::FilterState::release) when the request has ended.
-    pub connection_slot: Option<ConnectionSlot>,
+    pub admission: Option<Admission>,
 }

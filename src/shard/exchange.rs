@@ -8,7 +8,7 @@ use std::task::Poll;
 use smallvec::SmallVec;
 
 use crate::filter;
-use crate::filter::ConnectionSlot;
+use crate::filter::Admission;
 use crate::http::body::BodyDecoder;
 use crate::http::fault::DownstreamFault;
 use crate::http::fault::Fault;
@@ -128,7 +128,7 @@ pub(crate) async fn run(shard: &Rc<Shard>, client: &mut Connection, world: Rc<Wo
     client.stream.consume(plan.head_bytes);
     record.bytes_in += plan.head_bytes as u64;
     // A tunnel is as long as its connection: it keeps its place under `limit-connections` to the end.
-    let _slot = plan.connection_slot.take().map(|slot| HeldSlot { shard: shard.clone(), slot: Some(slot) });
+    let _admitted = plan.admission.take().map(|admission| Admitted { shard: shard.clone(), admission: Some(admission) });
     let retries = RetryGrants::begin(shard);
     let mut exchange = Exchange { shard, client, snapshot, rule, plan: &mut plan, record: &mut record, upload, retries };
     let result = exchange.try_endpoints().await;
@@ -508,16 +508,16 @@ impl Exchange<'_> {
     }
 }
 
-/// A place under `limit-connections`, given back however the request ends.
-struct HeldSlot {
+/// What the limits let in, given back however the request ends.
+struct Admitted {
     shard: Rc<Shard>,
-    slot: Option<ConnectionSlot>,
+    admission: Option<Admission>,
 }
 
-impl Drop for HeldSlot {
+impl Drop for Admitted {
     fn drop(&mut self) {
-        if let Some(slot) = self.slot.take() {
-            self.shard.filters.borrow_mut().release(slot);
+        if let Some(admission) = self.admission.take() {
+            self.shard.filters.borrow_mut().release(admission);
         }
     }
 }

@@ -23,7 +23,7 @@ pub(crate) struct Plan {
     pub(crate) expects_continue: bool,
     pub(crate) upgrades: bool,
     pub(crate) facts: ResponseFacts,
-    pub(crate) connection_slot: Option<filter::ConnectionSlot>,
+    pub(crate) admission: Option<filter::Admission>,
 }
 
 /// What an answer of our own must know about the request.

@@ -4,6 +4,7 @@ use std::io;
 use std::rc::Rc;
 
 use crate::filter;
+use crate::filter::Admission;
 use crate::filter::Answer;
 use crate::filter::Facts;
 use crate::filter::Passage;
@@ -61,9 +62,14 @@ pub(crate) async fn serve(shard: &Rc<Shard>, connection: &mut Connection) -> Aft
     let mut record = Record::new(shard.ring.now_us());
     let mut head_deadline_ms = None;
     let mut verified = false;
+    let mut admission = None;
     loop {
         let world = shard.world();
-        match examine(shard, &world, connection, &mut record) {
+        let step = examine(shard, &world, connection, &mut record, &mut admission);
+        if !matches!(step, Step::Verify(_)) {
+            give_back(shard, &mut admission);
+        }
+        match step {
             Step::Forward(plan) => {
                 connection.requests += 1;
                 // Boxed: while a connection waits it need not hold the room of an exchange, which is most of its task.
@@ -77,6 +83,7 @@ pub(crate) async fn serve(shard: &Rc<Shard>, connection: &mut Connection) -> Aft
                 // Once is enough: the filters remember the result.
                 if verified || !shard.verify_password(check).await {
                     record.flag("password_check_overloaded");
+                    give_back(shard, &mut admission);
                     return answer::fault(shard, connection, &world, answer::OVERLOADED, record);
                 }
                 verified = true;
@@ -101,6 +108,13 @@ pub(crate) async fn serve(shard: &Rc<Shard>, connection: &mut Connection) -> Aft
                 }
             }
         }
+    }
+}
+
+/// A request that was let in ends without an exchange.
+fn give_back(shard: &Shard, admission: &mut Option<Admission>) {
+    if let Some(admission) = admission.take() {
+        shard.filters.borrow_mut().release(admission);
     }
 }
 
@@ -136,7 +150,7 @@ async fn wait_for_room(connection: &Connection) -> Option<()> {
 }
 
 /// Parses, routes and filters: no await, so that the head can stay borrowed from the bytes it came in.
-fn examine(shard: &Shard, world: &World, connection: &Connection, record: &mut Record) -> Step {
+fn examine(shard: &Shard, world: &World, connection: &Connection, record: &mut Record, admission: &mut Option<Admission>) -> Step {
     let snapshot = world.snapshot();
     let mut storage = field_storage();
     let head = match parse::request(connection.stream.data(), &mut storage, &shard.config.limits) {
@@ -190,7 +204,7 @@ fn examine(shard: &Shard, world: &World, connection: &Connection, record: &mut R
         now_ms: shard.ring.now_ms(),
         random: shard.random(),
     };
-    let passage = match filter::on_request(&facts, &mut shard.filters.borrow_mut()) {
+    let passage = match filter::on_request(&facts, &mut shard.filters.borrow_mut(), admission) {
         Verdict::Continue(passage) => passage,
         Verdict::Answer(answer) => return Step::Answer { answer, to: asker(Some(ResponseFacts::new(&facts))) },
         Verdict::VerifyPassword(check) => return Step::Verify(check),
@@ -215,7 +229,7 @@ fn plan(facts: &Facts<'_, '_, '_>, passage: Passage, rule: RuleId, request_id: &
         expects_continue: head.expects_continue,
         upgrades: head.upgrades_to_websocket,
         facts: ResponseFacts::new(facts),
-        connection_slot: passage.connection_slot,
+        admission: passage.admission,
     }
 }
 
