@@ -326,7 +326,7 @@ mod tests {
                 weight_total: 100,
             }))
         };
-        let tls = TlsRedirect::On { status: 308, keep_trailing_slash: false };
+        let tls = TlsRedirect::On { status: 308, keep_trailing_slash: false, with_port: false };
         for (policy, method, want, told) in [
             (plain(), "GET", 0, "proxy-body-size"),
             (Policy { redirect: Some(Redirect { status: 301, location: "https://x/".into() }), ..plain() }, "GET", 301, "redirect"),

@@ -201,7 +201,11 @@ pub(crate) mod tests {
     #[test]
     fn a_denied_rule_refuses_everything() {
         let denied = Some(FixedAnswer { status: 503, reason: "unsupported_restriction" });
-        let policy = Policy { denied, tls_redirect: TlsRedirect::On { status: 308, keep_trailing_slash: false }, ..Policy::default() };
+        let policy = Policy {
+            denied,
+            tls_redirect: TlsRedirect::On { status: 308, keep_trailing_slash: false, with_port: false },
+            ..Policy::default()
+        };
         let answer = verdict("GET /a HTTP/1.1\r\nHost: h\r\n\r\n", policy);
         assert_eq!(answer.err().map(|answer| answer.status), Some(503));
     }

@@ -142,6 +142,8 @@ pub enum TlsRedirect {
     On {
         status: u16,
         keep_trailing_slash: bool,
+        /// Whether the port that serves TLS is named.
+        with_port: bool,
     },
 }
 

@@ -55,7 +55,7 @@ pub(crate) fn build<'r>(
     findings: &mut Vec<Finding>,
 ) -> Built {
     expressions.turn();
-    let mut builder = Builder { scope, clusters, expressions, findings, rules: Vec::new() };
+    let mut builder = Builder { scope, clusters, expressions, findings, rules: Vec::new(), has_catch_all: claims.catch_all.is_some() };
     let mut hosts = Hosts::with_capacity(claims.hosts.len() + claims.aliases.len());
     for (pattern, host) in &claims.hosts {
         let (shared, paths) = builder.host(host, tls_hosts.contains(pattern));
@@ -79,6 +79,7 @@ struct Builder<'b, 'r> {
     expressions: &'b mut Expressions,
     findings: &'b mut Vec<Finding>,
     rules: Vec<Rule>,
+    has_catch_all: bool,
 }
 
 /// What the rules of one host have in common.
@@ -117,12 +118,16 @@ impl<'r> Builder<'_, 'r> {
         if let Some(by) = regex_by {
             self.say_turned(host, by);
         }
-        let default_rule = host.default().map(|claim| {
-            let rule = self.default(&common, claim);
-            self.add(rule)
-        });
-        let app_root = host.owners().find_map(|reading| reading.annotations.app_root.as_deref());
-        (Host { name: host.written.clone(), tls, app_root: app_root.map(Arc::from), default_rule }, paths)
+        let app_root = host.owners().find_map(|reading| Some((reading, reading.annotations.app_root.as_deref()?)));
+        let default_rule = match (host.default(), app_root) {
+            (Some(claim), _) => Some(self.default(&common, claim)),
+            // The root redirects whether or not some path serves it: there must be a rule to ask.
+            (None, Some((reading, _))) if !self.has_catch_all => Some(nothing(reading, common.host)),
+            (None, _) => None,
+        };
+        let default_rule = default_rule.map(|rule| self.add(rule));
+        let app_root = app_root.map(|(_, path)| Arc::from(path));
+        (Host { name: host.written.clone(), tls, app_root, default_rule }, paths)
     }
 
     /// The rule of a path; an error where it is no expression, and should be one.
@@ -168,7 +173,11 @@ impl<'r> Builder<'_, 'r> {
         policy.denied = common.denied.clone().or(policy.denied);
         if annotations.force_ssl_redirect || (annotations.ssl_redirect && common.tls) {
             let status = self.scope.globals.redirect_status;
-            policy.tls_redirect = TlsRedirect::On { status, keep_trailing_slash: annotations.preserve_trailing_slash };
+            policy.tls_redirect = TlsRedirect::On {
+                status,
+                keep_trailing_slash: annotations.preserve_trailing_slash,
+                with_port: annotations.use_port_in_redirects,
+            };
         }
         policy
     }
@@ -279,6 +288,13 @@ impl<'r> Builder<'_, 'r> {
             }
         }
     }
+}
+
+/// What serves the paths of a host that nobody has: nothing.
+fn nothing(reading: &Reading, host: &Arc<str>) -> Rule {
+    let (namespace, ingress) = (reading.key.namespace.as_str().into(), reading.key.name.as_str().into());
+    let source = RuleSource { namespace, ingress, service: "".into(), host: host.clone(), path: "no path".into() };
+    Rule { source, action: Action::Answer(FixedAnswer { status: 404, reason: "no_route" }), policy: Policy::default() }
 }
 
 fn source(reading: &Reading, backend: &Backend, host: &Arc<str>, path: &str) -> RuleSource {

@@ -51,6 +51,7 @@ pub struct Annotations {
     /// `force-ssl-redirect`: even where it has none.
     pub force_ssl_redirect: bool,
     pub preserve_trailing_slash: bool,
+    pub use_port_in_redirects: bool,
     /// `app-root`, a path.
     pub app_root: Option<String>,
     /// `server-alias`: further exact host names, lower case.
@@ -112,6 +113,7 @@ fn read_notes(source: Source<'_>, notes: &mut Notes<'_, '_>, references: &mut Re
         ssl_redirect: notes.read("ssl-redirect", value::boolean)?.unwrap_or(globals.ssl_redirect),
         force_ssl_redirect: notes.read("force-ssl-redirect", value::boolean)?.unwrap_or(globals.force_ssl_redirect),
         preserve_trailing_slash: notes.read("preserve-trailing-slash", value::boolean)?.unwrap_or(globals.preserve_trailing_slash),
+        use_port_in_redirects: notes.read("use-port-in-redirects", value::boolean)?.unwrap_or(globals.use_port_in_redirects),
         app_root: routing::app_root(notes)?,
         server_aliases: routing::server_aliases(notes)?,
         default_backend: notes.read("default-backend", |name| Some(name.to_owned()))?,

@@ -165,7 +165,7 @@ pub const GROUPS: &[(&str, &[Entry])] = &[
         must("temporal-redirect", Medium, Kind::Url, Unservable, Honoured, "The same; wins over `permanent-redirect`."),
         must("temporal-redirect-code", Low, Kind::Integer, Unservable, Honoured, "300 to 307, else 302."),
         must("from-to-www-redirect", Low, Kind::Bool, Unservable, NotYet, "Redirects between `x` and `www.x`."),
-        common("use-port-in-redirects", Low, Kind::Bool, Fallback, NotYet, "Prints the port in redirects."),
+        common("use-port-in-redirects", Low, Kind::Bool, Fallback, Honoured, "The redirect to https names the port that serves it."),
         common("relative-redirects", Low, Kind::Bool, Unservable, NotYet, "Redirects without scheme and host."),
         must("default-backend", Low, Kind::Service, Unservable, Honoured, "Serves where the rule's own Service has no endpoints."),
         must("custom-http-errors", Low, Kind::Statuses, Unservable, NotYet, "Answers of these statuses come from the default backend."),

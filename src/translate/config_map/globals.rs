@@ -23,6 +23,7 @@ pub struct Globals {
     pub allowed_response_headers: Vec<String>,
     pub force_ssl_redirect: bool,
     pub preserve_trailing_slash: bool,
+    pub use_port_in_redirects: bool,
     pub balance: Balance,
     pub service_upstream: bool,
     /// `annotations-risk-level`: an Ingress with a riskier annotation is not served.
@@ -45,6 +46,7 @@ impl Default for Globals {
             allowed_response_headers: Vec::new(),
             force_ssl_redirect: false,
             preserve_trailing_slash: false,
+            use_port_in_redirects: false,
             balance: Balance::RoundRobin,
             service_upstream: false,
             risk_max: Risk::High,

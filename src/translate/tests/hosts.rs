@@ -193,14 +193,29 @@ fn a_host_belongs_to_its_oldest_namespace() {
     assert_eq!(translation.answer("foo.com", "/b"), "b");
 }
 
+/// app-root acts on the root of a host whether or not some path serves it: there is always a rule to ask.
+#[test]
+fn the_root_redirects_without_a_path_of_its_own() {
+    let with = |more: &str| world(&ingress("x", &format!("annotation app-root /app\nrule foo.com Prefix /app a:80{more}"))).translate();
+    for (more, want) in [("", "404 no_route"), ("\ndefault b:80", "b")] {
+        let translation = with(more);
+        let host = translation.routes.hosts().map(|(_, host, _)| host.clone()).next().expect("a host");
+        assert_eq!((host.app_root.as_deref(), translation.answer("foo.com", "/").as_str()), (Some("/app"), want), "{more}");
+        assert!(host.default_rule.is_some(), "{more}");
+    }
+    let plain = world(&ingress("x", "rule foo.com Prefix /app a:80")).translate();
+    assert!(plain.routes.hosts().all(|(_, host, _)| host.default_rule.is_none()));
+}
+
 /// The redirect to https follows its annotations: forced without a certificate, off with one, the slash kept on demand.
 #[test]
 fn annotations_choose_the_redirect_to_https() {
-    let on = |keep_trailing_slash| TlsRedirect::On { status: 308, keep_trailing_slash };
+    let on = |keep_trailing_slash, with_port| TlsRedirect::On { status: 308, keep_trailing_slash, with_port };
     for (lines, want) in [
-        ("annotation force-ssl-redirect true", on(false)),
+        ("annotation force-ssl-redirect true", on(false, false)),
         ("annotation ssl-redirect false\ntls foo.com", TlsRedirect::Off),
-        ("annotation preserve-trailing-slash true\ntls foo.com", on(true)),
+        ("annotation preserve-trailing-slash true\ntls foo.com", on(true, false)),
+        ("annotation use-port-in-redirects true\ntls foo.com", on(false, true)),
         ("annotation ssl-redirect true", TlsRedirect::Off),
     ] {
         let translation = world(&ingress("x", &format!("{lines}\nrule foo.com Prefix / a:80"))).translate();

@@ -193,7 +193,7 @@ fn hosts_with_tls_redirect_to_https() {
     )
     .translate();
     // Any entry gives all hosts of its Ingress a certificate, the default one if there is no better; every host is nobody's host.
-    let on = TlsRedirect::On { status: 308, keep_trailing_slash: false };
+    let on = TlsRedirect::On { status: 308, keep_trailing_slash: false, with_port: false };
     for (host, want) in [("tls.com", on), ("same.com", on), ("plain.com", TlsRedirect::Off), ("unknown.com", TlsRedirect::Off)] {
         assert_eq!(translation.rule(host, "/").map(|rule| rule.policy.tls_redirect), Some(want), "{host}");
     }
