@@ -380,7 +380,7 @@ mod tests {
         let mut storage = field_storage();
         let parsed = parse::response(wire.as_bytes(), &mut storage, &HeadLimits::default(), to_head);
         let Ok(Some(response)) = parsed else { panic!("{wire:?}") };
-        let (facts, policy, settings) = (ResponseFacts::without_rule(false), Policy::default(), Settings::default());
+        let (facts, policy, settings) = (ResponseFacts::unread(false), Policy::default(), Settings::default());
         let framing = response.framing;
         let mut to =
             ResponseTo { facts: &facts, policy: &policy, settings: &settings, framing, keep_alive: true, http10: false, upgrade: false };
@@ -417,7 +417,7 @@ mod tests {
     #[test]
     fn hsts_goes_out_over_https() {
         let wire = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-        let secure = ResponseFacts::without_rule(true);
+        let secure = ResponseFacts::unread(true);
         let got = downstream_head(wire, false, |to| {
             // The borrowed facts live in this test as long as the closure's argument.
             to.facts = Box::leak(Box::new(secure.clone()));
@@ -431,7 +431,7 @@ mod tests {
     fn own_answers_explain_themselves() {
         let settings = Settings::default();
         for (body, kind) in [(BodyKind::Text, "text/plain"), (BodyKind::Html, "text/html"), (BodyKind::Json, "application/json")] {
-            let facts = ResponseFacts { body, ..ResponseFacts::without_rule(false) };
+            let facts = ResponseFacts { body, ..ResponseFacts::unread(false) };
             let to = AnswerTo { facts: &facts, settings: &settings, keep_alive: false, http10: false, head_only: false };
             let mut out = Vec::new();
             write_answer(&mut out, &Answer::plain(404, "no_route"), &to, b"now");

@@ -38,8 +38,13 @@ impl ResponseFacts {
         Self { tls: facts.tls, body: BodyKind::wanted(facts.head), allowed_origin, cors }
     }
 
-    /// Of a request that met none, or could not be read.
-    pub fn without_rule(tls: bool) -> Self {
+    /// Of a request that met none.
+    pub fn without_rule(head: &RequestHead<'_, '_>, tls: bool) -> Self {
+        Self { body: BodyKind::wanted(head), ..Self::unread(tls) }
+    }
+
+    /// Of a request that could not be read.
+    pub fn unread(tls: bool) -> Self {
         Self { tls, ..Self::default() }
     }
 }

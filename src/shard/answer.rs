@@ -37,9 +37,8 @@ pub(crate) async fn local(
     let complete = swallow(connection, to.framing);
     let keep_alive = to.keep_alive && complete;
     let mut out = shard.ring.spare();
-    let unruled = ResponseFacts::without_rule(connection.stream.is_tls());
     let to_whom = AnswerTo {
-        facts: to.facts.as_ref().unwrap_or(&unruled),
+        facts: &to.facts,
         settings: &world.snapshot().settings,
         keep_alive,
         http10: to.version == Version::Http10,
@@ -74,7 +73,7 @@ fn swallow(connection: &mut Connection, framing: Framing) -> bool {
 
 /// Answers a fault, as long as nothing was answered yet, and ends the connection.
 pub(crate) fn fault(shard: &Rc<Shard>, connection: &mut Connection, world: &Rc<World>, fault: Fault, record: Record) -> After {
-    let facts = ResponseFacts::without_rule(connection.stream.is_tls());
+    let facts = ResponseFacts::unread(connection.stream.is_tls());
     fault_to(shard, connection, world, fault, &facts, Asked { keep_alive: false, head_only: false, http10: false, complete: false }, record)
 }
 

@@ -33,5 +33,5 @@ pub(crate) struct Asker {
     pub(crate) keep_alive: bool,
     pub(crate) is_head: bool,
     pub(crate) version: Version,
-    pub(crate) facts: Option<ResponseFacts>,
+    pub(crate) facts: ResponseFacts,
 }

@@ -163,7 +163,7 @@ fn examine(shard: &Shard, world: &World, connection: &Connection, record: &mut R
         record.keep(&head, request_id.as_bytes());
     }
     let keep_alive = head.keep_alive && !shard.draining.get() && connection.requests + 1 < snapshot.settings.keep_alive_requests;
-    let asker = |facts: Option<ResponseFacts>| Asker {
+    let asker = |facts: ResponseFacts| Asker {
         head_bytes: head.bytes,
         framing: head.framing,
         keep_alive,
@@ -177,20 +177,14 @@ fn examine(shard: &Shard, world: &World, connection: &Connection, record: &mut R
             // RFC 9110 section 15.5.6: it says what is allowed.
             answer.fields.push(("Allow", b"GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS".to_vec()));
         }
-        return Step::Answer { answer, to: asker(None) };
+        return Step::Answer { answer, to: asker(ResponseFacts::without_rule(&head, connection.stream.is_tls())) };
     }
     let Some((host, rule_id)) = route(snapshot, &head) else {
         let answer = if *head.path == *b"*" { Answer::plain(200, "options") } else { Answer::plain(404, "no_route") };
-        return Step::Answer { answer, to: asker(Some(ResponseFacts::without_rule(connection.stream.is_tls()))) };
+        return Step::Answer { answer, to: asker(ResponseFacts::without_rule(&head, connection.stream.is_tls())) };
     };
     record.rule = Some(rule_id);
     let rule = snapshot.rule(rule_id);
-    // Before the filters, as nginx: what they lend a request (a place among its connections) would have to be given back.
-    if let (Framing::Length(length), Some(most)) = (head.framing, rule.policy.body_bytes_max)
-        && length > most
-    {
-        return Step::Fault(DownstreamFault::BodyTooLarge);
-    }
     let facts = Facts {
         head: &head,
         client: connection.client.ip(),
@@ -204,9 +198,16 @@ fn examine(shard: &Shard, world: &World, connection: &Connection, record: &mut R
         now_ms: shard.ring.now_ms(),
         random: shard.random(),
     };
+    // Before the filters, as nginx: what they lend a request (a place among its connections) would have to be given back.
+    if let (Framing::Length(length), Some(most)) = (head.framing, rule.policy.body_bytes_max)
+        && length > most
+    {
+        let answer = Answer::plain(413, DownstreamFault::BodyTooLarge.reason());
+        return Step::Answer { answer, to: asker(ResponseFacts::new(&facts)) };
+    }
     let passage = match filter::on_request(&facts, &mut shard.filters.borrow_mut(), admission) {
         Verdict::Continue(passage) => passage,
-        Verdict::Answer(answer) => return Step::Answer { answer, to: asker(Some(ResponseFacts::new(&facts))) },
+        Verdict::Answer(answer) => return Step::Answer { answer, to: asker(ResponseFacts::new(&facts)) },
         Verdict::VerifyPassword(check) => return Step::Verify(check),
     };
     Step::Forward(Box::new(plan(&facts, passage, rule_id, request_id.as_bytes(), keep_alive, shard.ring.spare())))

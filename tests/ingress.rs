@@ -1,0 +1,78 @@
+//! What owners of Ingresses see: annotations and answers on the real binary, where several rooms must agree.
+
+mod support;
+
+use support::client::Client;
+use support::client::Response;
+use support::edge::Corelane;
+use support::manifests::Ingress;
+use support::manifests::Manifests;
+use support::upstream::Upstream;
+
+/// One request with these field lines, each ended by CRLF.
+fn ask(edge: &Corelane, method: &str, host: &str, path: &str, fields: &str) -> Response {
+    let mut client = Client::connect(edge.http);
+    client.send(format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{fields}Connection: close\r\n\r\n"));
+    client.response()
+}
+
+/// An Ingress with one host that leads to `app`.
+fn to_app(name: &str) -> Ingress {
+    Ingress::new(name).host(&format!("{name}.test"), "app")
+}
+
+/// Every answer of our own comes in the form the client reads, whether a rule gave it or none was met.
+#[test]
+fn own_answers_match_accept() {
+    let upstream = Upstream::echo("app");
+    let edge = Corelane::start(
+        &Manifests::new()
+            .service("app", &[upstream.address])
+            .ingress(&to_app("small").annotation("proxy-body-size", "1"))
+            .ingress(&Ingress::new("broken").host("broken.test", "missing")),
+    );
+    for (accept, kind) in [
+        ("application/json", "application/json"),
+        ("text/html,*/*;q=0.8", "text/html; charset=utf-8"),
+        ("*/*", "text/plain; charset=utf-8"),
+    ] {
+        for (method, host, status, reason) in [
+            ("GET", "nobody.test", 404, "no_route"),
+            ("GET", "broken.test", 503, "service_not_found"),
+            ("POST", "small.test", 413, "body_too_large"),
+            ("TRACE", "small.test", 405, "method_not_allowed"),
+        ] {
+            let length = if method == "POST" { "Content-Length: 2\r\n" } else { "" };
+            let answer = ask(&edge, method, host, "/", &format!("Accept: {accept}\r\n{length}"));
+            assert_eq!((answer.status, answer.field("corelane-reason")), (status, Some(reason)), "{answer:?}");
+            assert_eq!(answer.field("content-type"), Some(kind), "{method} {host}: {answer:?}");
+        }
+    }
+}
+
+/// app-root acts on the root of its host though no path serves it, and on nothing else.
+#[test]
+fn the_root_redirects_without_a_path_of_its_own() {
+    let upstream = Upstream::echo("app");
+    let ingress = Ingress::new("root").annotation("app-root", "/app").path("root.test", "Prefix", "/app", "app");
+    let edge = Corelane::start(&Manifests::new().service("app", &[upstream.address]).ingress(&ingress));
+    for (path, status, location) in [("/", 302, Some("http://root.test/app")), ("/app", 200, None), ("/other", 404, None)] {
+        let answer = edge.get("root.test", path);
+        assert_eq!((answer.status, answer.field("location")), (status, location), "{path}");
+    }
+}
+
+/// Guesses at a password are limited as any other request is, also where the hash is slow to check.
+#[test]
+fn guesses_at_passwords_are_limited() {
+    let upstream = Upstream::echo("app");
+    // bcrypt of `edge`, at the lowest cost.
+    let slow = "demo:$2b$04$abcdefghijklmnopqrstuuAQPmRotgB/UZZl9bBx5DgFpVS.nJLJ.";
+    for users in ["demo:{PLAIN}edge", slow] {
+        let guarded = to_app("guarded").annotation("auth-type", "basic").annotation("auth-secret", "users");
+        let limited = guarded.annotation("limit-rpm", "1").annotation("limit-burst-multiplier", "2");
+        let edge = Corelane::start(&Manifests::new().service("app", &[upstream.address]).secret("users", "auth", users).ingress(&limited));
+        let guess = |_| ask(&edge, "GET", "guarded.test", "/", "Authorization: Basic ZGVtbzp3cm9uZw==\r\n").status;
+        assert_eq!((0..5).map(guess).collect::<Vec<_>>(), [401, 401, 401, 503, 503], "{users}");
+    }
+}
