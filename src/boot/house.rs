@@ -160,8 +160,8 @@ impl House {
     /// Control could not start, or a second signal cut the drain short.
     fn live(self) -> Result<(), Failure> {
         self.until_stopped()?;
-        tracing::info!(delay_s = self.pre_stop_delay.as_secs(), "stopping: readiness says no, connections are still accepted");
         self.draining.store(true, Ordering::SeqCst);
+        tracing::info!(delay_s = self.pre_stop_delay.as_secs(), "stopping: readiness says no, connections are still accepted");
         loop {
             match self.events.recv_timeout(self.pre_stop_delay) {
                 Ok(Event::Stop) => return Err(stopped_at_once()),
