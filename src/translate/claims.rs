@@ -15,7 +15,6 @@ use crate::translate::ingress::HostRule;
 use crate::translate::ingress::PathRule;
 use crate::translate::ingress::Reading;
 use crate::translate::options::Options;
-use crate::translate::path;
 use crate::translate::path::PathKind;
 
 /// Everything that was asked for and granted.
@@ -96,9 +95,7 @@ impl<'r> HostClaims<'r> {
 
 impl Claim<'_> {
     fn is_regex(&self) -> bool {
-        let annotations = &self.reading.annotations;
-        let rewrites = |target: &String| path::rewritten(self.rule.kind, &self.rule.path, target).is_some();
-        annotations.use_regex || annotations.rewrite_target.as_ref().is_some_and(rewrites)
+        self.reading.annotations.makes_expression(self.rule.kind, &self.rule.path)
     }
 }
 

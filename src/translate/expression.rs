@@ -6,6 +6,8 @@ use regex::bytes::Regex;
 use regex::bytes::RegexBuilder;
 
 use crate::route::PathRegex;
+use crate::translate::about::About;
+use crate::translate::about::quoted;
 
 /// Every expression of the last translation, by its text, with what came of it.
 #[derive(Debug, Default)]
@@ -67,6 +69,15 @@ impl Expressions {
             builder.case_insensitive(true).unicode(false).size_limit(1 << 20).nest_limit(50).build().map_err(|error| error.to_string())
         })
     }
+}
+
+/// Says that a path that must be an expression is none.
+pub(crate) fn refuse(path: &str, why: &str, field: &str, about: &mut About<'_>) {
+    // The last line of the explanation is the one that names the fault.
+    let why = why.lines().last().unwrap_or_default().trim();
+    let message = format!("the path {} is no expression: {why}", quoted(path));
+    let cure = "Correct the expression, or remove use-regex and rewrite-target from every Ingress of the host; the path is not served.";
+    about.error(&format!("{field}.path"), "InvalidExpression", message, cure);
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ use crate::translate::annotations;
 use crate::translate::annotations::Annotations;
 use crate::translate::backend::Backend;
 use crate::translate::class::Classes;
+use crate::translate::expression;
+use crate::translate::expression::Expressions;
 use crate::translate::host;
 use crate::translate::path;
 use crate::translate::path::PathKind;
@@ -89,6 +91,7 @@ impl Version {
 pub(crate) fn read_all(
     scope: Scope<'_>,
     good_versions: &mut GoodVersions,
+    expressions: &mut Expressions,
     findings: &mut Vec<Finding>,
     references: &mut References,
 ) -> Vec<Reading> {
@@ -99,7 +102,7 @@ pub(crate) fn read_all(
     let mut readings = Vec::with_capacity(ours.len());
     let mut good = GoodVersions::with_capacity(ours.len());
     for (key, ingress) in ours {
-        let version = read(scope, key, ingress, findings, references);
+        let version = read(scope, key, ingress, expressions, findings, references);
         if version.as_ref().is_some_and(|version| version.is_whole) {
             good.insert(key.clone(), ingress.clone());
             readings.extend(version.map(|version| version.reading));
@@ -107,7 +110,7 @@ pub(crate) fn read_all(
         }
         let last = good_versions.remove(key);
         // What is wrong with the old version was said when it was new.
-        let last = last.and_then(|last| Some((read(scope, key, &last, &mut Vec::new(), references)?.good()?, last)));
+        let last = last.and_then(|last| Some((read(scope, key, &last, expressions, &mut Vec::new(), references)?.good()?, last)));
         if let Some((reading, last)) = last {
             let message = "this version cannot be served as written, so that its last good version stays in service";
             let cure = "Correct what the other findings of this object name.";
@@ -123,7 +126,14 @@ pub(crate) fn read_all(
 }
 
 /// `None` where nothing of it can be served.
-fn read(scope: Scope<'_>, key: &ObjectKey, ingress: &Ingress, findings: &mut Vec<Finding>, references: &mut References) -> Option<Version> {
+fn read(
+    scope: Scope<'_>,
+    key: &ObjectKey,
+    ingress: &Ingress,
+    expressions: &mut Expressions,
+    findings: &mut Vec<Finding>,
+    references: &mut References,
+) -> Option<Version> {
     let source = annotations::Source { key, ingress, resources: scope.resources, options: scope.options, globals: scope.globals };
     let annotations = annotations::read(source, findings, references)?;
     let mut about = About::new("Ingress", key, findings);
@@ -141,7 +151,8 @@ fn read(scope: Scope<'_>, key: &ObjectKey, ingress: &Ingress, findings: &mut Vec
         let mut paths = Vec::with_capacity(written_paths.len());
         for (position, path) in written_paths.iter().enumerate() {
             let field = format!("spec.rules[{index}].http.paths[{position}]");
-            match read_path(path, field, scope.globals.strict_validate_path_type, &mut about) {
+            let path = read_path(path, field, scope.globals.strict_validate_path_type, &mut about);
+            match path.filter(|path| !annotations.makes_expression(path.kind, &path.path) || is_expression(path, expressions, &mut about)) {
                 Some(path) => paths.push(path),
                 None => is_whole = false,
             }
@@ -185,6 +196,15 @@ fn read_path(written: &HTTPIngressPath, field: String, strict: bool, about: &mut
             None
         }
     }
+}
+
+/// Whether a path that must be an expression is one. Those that another Ingress turns into expressions are not this one's fault.
+fn is_expression(path: &PathRule, expressions: &mut Expressions, about: &mut About<'_>) -> bool {
+    let compiled = expressions.path(&path.path);
+    if let Err(why) = &compiled {
+        expression::refuse(&path.path, why, &path.field, about);
+    }
+    compiled.is_ok()
 }
 
 fn read_tls(key: &ObjectKey, ingress: &Ingress, about: &mut About<'_>) -> (Vec<TlsEntry>, bool) {

@@ -77,7 +77,8 @@ pub fn translate(resources: &Resources, options: &Options, memory: &mut Memory) 
     let globals = config_map::read(options.config_map.as_ref(), config_map.map(Arc::as_ref), &mut findings);
     let scope = Scope { resources, options, globals: &globals };
 
-    let readings = ingress::read_all(scope, &mut memory.good_versions, &mut findings, &mut references);
+    memory.expressions.turn();
+    let readings = ingress::read_all(scope, &mut memory.good_versions, &mut memory.expressions, &mut findings, &mut references);
     let claims = claims::grant(&readings, options, &mut findings);
     let default_certificate = (options.default_certificate.as_ref(), &memory.fallback);
     references.secrets.extend(options.default_certificate.clone());

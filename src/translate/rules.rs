@@ -30,6 +30,7 @@ use crate::translate::claims::Claims;
 use crate::translate::claims::DefaultClaim;
 use crate::translate::claims::HostClaims;
 use crate::translate::cluster::Clusters;
+use crate::translate::expression;
 use crate::translate::expression::Expressions;
 use crate::translate::ingress::Reading;
 use crate::translate::memory::Hosts;
@@ -54,7 +55,6 @@ pub(crate) fn build<'r>(
     expressions: &mut Expressions,
     findings: &mut Vec<Finding>,
 ) -> Built {
-    expressions.turn();
     let mut builder = Builder { scope, clusters, expressions, findings, rules: Vec::new(), has_catch_all: claims.catch_all.is_some() };
     let mut hosts = Hosts::with_capacity(claims.hosts.len() + claims.aliases.len());
     for (pattern, host) in &claims.hosts {
@@ -264,12 +264,8 @@ impl<'r> Builder<'_, 'r> {
     }
 
     fn refuse_expression(&mut self, claim: &Claim<'_>, why: &str) {
-        // The last line of the explanation is the one that names the fault.
-        let why = why.lines().last().unwrap_or_default().trim();
-        let message = format!("the path {} is no expression: {why}", quoted(&claim.rule.path));
-        let cure = "Correct the expression, or remove use-regex and rewrite-target from every Ingress of the host; the path is not served.";
-        let field = format!("{}.path", claim.rule.field);
-        About::new("Ingress", &claim.reading.key, self.findings).error(&field, "InvalidExpression", message, cure);
+        let mut about = About::new("Ingress", &claim.reading.key, self.findings);
+        expression::refuse(&claim.rule.path, why, &claim.rule.field, &mut about);
     }
 
     /// Tells the other Ingresses of a host that one has turned their paths into expressions.

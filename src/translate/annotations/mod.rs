@@ -27,6 +27,8 @@ use crate::translate::annotations::notes::Notes;
 use crate::translate::annotations::notes::Unservable;
 use crate::translate::config_map::Globals;
 use crate::translate::options::Options;
+use crate::translate::path;
+use crate::translate::path::PathKind;
 use crate::translate::references::References;
 use crate::translate::resources::Resources;
 use crate::translate::value;
@@ -61,6 +63,13 @@ pub struct Annotations {
     /// `canary: "true"`: this Ingress is the canary of another, whose policy its paths inherit.
     pub canary: Option<CanarySpec>,
     pub cluster: ClusterSpec,
+}
+
+impl Annotations {
+    /// Whether this path is an expression, and with it every path of its host.
+    pub(crate) fn makes_expression(&self, kind: PathKind, path: &str) -> bool {
+        self.use_regex || self.rewrite_target.as_ref().is_some_and(|target| path::rewritten(kind, path, target).is_some())
+    }
 }
 
 /// What annotations are read from.

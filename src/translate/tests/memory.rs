@@ -82,6 +82,12 @@ fn the_last_good_version_of_an_ingress_serves() {
         ("rule foo.com Prefix /a a:80", "a", "404", vec![]),
         ("rule foo.com Prefix /a(x) a:80\nrule foo.com Prefix /b b:80", "a", "404", vec!["LastGoodVersionServed", "InvalidPath"]),
         ("rule foo.com Prefix /b b:80\nrule 192.0.2.1 Prefix / b:80", "a", "404", vec!["LastGoodVersionServed", "InvalidHost"]),
+        (
+            "annotation use-regex true\nrule foo.com ImplementationSpecific /b[0-9+ b:80\nrule foo.com ImplementationSpecific /b b:80",
+            "a",
+            "404",
+            vec!["LastGoodVersionServed", "InvalidExpression"],
+        ),
         ("annotation limit-rps many\nrule foo.com Prefix /b b:80", "a", "404", vec!["LastGoodVersionServed", "InvalidAnnotation"]),
         // A missing Service is not the fault of this object: it is served as written.
         ("rule foo.com Prefix /a missing:80\nrule foo.com Prefix /b b:80", "503 service_not_found", "b", vec!["ServiceNotFound"]),
