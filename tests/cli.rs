@@ -61,6 +61,8 @@ fn a_wrong_line_exits_64() {
         (&["run", "--http", "80"][..], "`0.0.0.0:80`"),
         (&["run", "--drain-timeout", "5m"][..], "whole number"),
         (&["run", "--shards", "0"][..], "from 1 to 1024"),
+        (&["run", "--annotations-prefix", ""][..], "no DNS name"),
+        (&["run", "--publish-status-address", "not a host!"][..], "neither an IP address nor a host name"),
         (&["explain", "GET"][..], "URL"),
     ] {
         let (code, said) = run(arguments);

@@ -113,7 +113,7 @@ fn build(config: Config, cores: Cores, open_files: u64, announce: Announce) -> R
     let board = Arc::new(Board::<Overview>::default());
     let bell = Bell::default();
     let (log_writer, logs) = access_log::open(&config.access_log, config.access_log_format, cores.shards.len())
-        .map_err(|error| Failure::of_io(&format!("access log {:?}", config.access_log), &error))?;
+        .map_err(|error| Failure::of_io(&format!("access log {}", config.access_log), &error))?;
     let mut threads = Vec::new();
     if let Some(writer) = log_writer {
         threads.push(thread::spawn("access-log", move || writer.run())?);

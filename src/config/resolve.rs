@@ -57,14 +57,14 @@ pub(super) fn control(settings: Settings) -> Result<control::Config, Refusal> {
         ingress_class: settings.ingress_class.clone().unwrap_or(defaults.ingress_class),
         controllers: if settings.controller.is_empty() { defaults.controllers } else { settings.controller.clone() },
         watch_ingress_without_class: settings.watch_ingress_without_class.unwrap_or(defaults.watch_ingress_without_class),
-        annotations_prefix: settings.annotations_prefix.clone().unwrap_or(defaults.annotations_prefix),
+        annotations_prefix: settings.annotations_prefix.clone().map_or(defaults.annotations_prefix, |name| name.0),
         config_map: settings.configmap.clone().map(|object| object.0),
         default_certificate: settings.default_ssl_certificate.clone().map(|object| object.0),
         allow_loopback: !settings.manifests.is_empty(),
     };
     Ok(control::Config {
         options,
-        publish_status_addresses: settings.publish_status_address.clone(),
+        publish_status_addresses: settings.publish_status_address.iter().map(|published| published.0.clone()).collect(),
         state_dir: match settings.state_dir.as_deref() {
             Some("") => None,
             Some(directory) => Some(PathBuf::from(directory)),

@@ -7,8 +7,10 @@ use serde::Deserialize;
 use crate::config::text::many;
 use crate::config::text::one;
 use crate::config::value::Address;
+use crate::config::value::DnsName;
 use crate::config::value::LogTo;
 use crate::config::value::Object;
+use crate::config::value::Published;
 use crate::config::value::Seconds;
 use crate::config::value::Shards;
 use crate::config::value::Word;
@@ -70,7 +72,7 @@ pub(super) struct Settings {
     /// Prefix under which annotations are read; corelane.dev always works too. Default: nginx.ingress.kubernetes.io
     #[arg(long, value_name = "PREFIX", env = "CORELANE_ANNOTATIONS_PREFIX", help_heading = "Translation")]
     #[serde(deserialize_with = "one")]
-    pub(super) annotations_prefix: Option<String>,
+    pub(super) annotations_prefix: Option<DnsName>,
     /// ConfigMap with global settings under ingress-nginx's keys. Default: none
     #[arg(long, value_name = "NS/NAME", env = "CORELANE_CONFIGMAP", help_heading = "Translation")]
     #[serde(deserialize_with = "one")]
@@ -82,7 +84,7 @@ pub(super) struct Settings {
     /// Address or host name written to the status of what is served. Repeatable. Default: none, no status is written
     #[arg(long, value_name = "IP-or-HOST", env = "CORELANE_PUBLISH_STATUS_ADDRESS", value_delimiter = ',', help_heading = "Translation")]
     #[serde(deserialize_with = "many")]
-    pub(super) publish_status_address: Vec<String>,
+    pub(super) publish_status_address: Vec<Published>,
 
     /// Plain listener; port 0 takes a free one. Repeatable. Default: `[::]:80`
     #[arg(long, value_name = "ADDR:PORT", env = "CORELANE_HTTP", value_delimiter = ',', help_heading = "Serving")]

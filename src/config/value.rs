@@ -1,6 +1,7 @@
 //! How the text of one setting becomes its value, the same for flag, variable and file; a refusal says what would be right.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -138,6 +139,44 @@ impl FromStr for Object {
     }
 }
 
+/// A DNS name in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct DnsName(pub(super) String);
+
+impl FromStr for DnsName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_end = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let is_label = |label: &str| match label.as_bytes() {
+            [] => false,
+            [only] => is_end(*only),
+            [first, middle @ .., last] => is_end(*first) && is_end(*last) && middle.iter().all(|byte| is_end(*byte) || *byte == b'-'),
+        };
+        if text.len() <= 253 && text.split('.').all(is_label) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(format!("`{text}` is no DNS name: write lower-case letters, digits and `-`, in parts joined by `.`"))
+    }
+}
+
+/// What clients reach this edge by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Published(pub(super) String);
+
+impl FromStr for Published {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // Four numbers look like a name: an address with a typo is neither.
+        let looks_like_ipv4 = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        if text.parse::<IpAddr>().is_ok() || (!looks_like_ipv4 && text.parse::<DnsName>().is_ok()) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(format!("`{text}` is neither an IP address nor a host name: write `192.0.2.1`, `2001:db8::1` or `edge.example.com`"))
+    }
+}
+
 /// Where lines of the access log go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LogTo(pub(super) Destination);
@@ -200,6 +239,14 @@ mod tests {
         }
     }
 
+    /// What clients reach an edge by is an address of either family or a name.
+    #[test]
+    fn an_edge_is_reached_by_address_or_name() {
+        for text in ["192.0.2.1", "2001:db8::1", "edge.example.com", "edge", "4u.example"] {
+            assert_eq!(text.parse::<Published>(), Ok(Published(text.to_owned())), "{text}");
+        }
+    }
+
     /// What is refused says what would be right.
     #[test]
     fn refusals_name_what_is_right() {
@@ -212,6 +259,11 @@ mod tests {
             ("80".parse::<Address>().err(), "`0.0.0.0:80`"),
             ("name".parse::<Object>().err(), "NAMESPACE/NAME"),
             ("a/b/c".parse::<Object>().err(), "NAMESPACE/NAME"),
+            ("".parse::<DnsName>().err(), "lower-case letters"),
+            ("nginx.ingress.kubernetes.io/".parse::<DnsName>().err(), "joined by `.`"),
+            ("not a host!".parse::<Published>().err(), "`edge.example.com`"),
+            ("192.0.2.256".parse::<Published>().err(), "`192.0.2.1`"),
+            ("192.0.2.1:80".parse::<Published>().err(), "`192.0.2.1`"),
             ("".parse::<LogTo>().err(), "`stdout`"),
             ("X-Canary".parse::<Field>().err(), "'Name: value'"),
         ];

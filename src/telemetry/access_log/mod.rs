@@ -11,6 +11,7 @@ pub use crate::telemetry::access_log::record::AccessRecord;
 pub use crate::telemetry::access_log::record::Format;
 pub use crate::telemetry::access_log::writer::LogWriter;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::mpsc::Receiver;
 use std::sync::mpsc::SyncSender;
@@ -30,6 +31,16 @@ pub enum Destination {
     Off,
     Stdout,
     File(PathBuf),
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::Stdout => f.write_str("stdout"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
 }
 
 /// Opens the destination and makes one end for each shard; without a writer there is nothing to run.
