@@ -9,6 +9,7 @@ use crate::route::HostPattern;
 use crate::route::Lookup;
 use crate::route::PathPattern;
 use crate::snapshot::Snapshot;
+use crate::snapshot::rule::Action;
 use crate::snapshot::rule::Host;
 use crate::snapshot::rule::RuleId;
 
@@ -98,10 +99,16 @@ fn why_it_wins(candidates: &[Candidate]) -> String {
     }
 }
 
+/// Whether a rule stands for the paths that nobody serves.
+fn is_nothing(snapshot: &Snapshot, id: RuleId) -> bool {
+    matches!(&snapshot.rule(id).action, Action::Answer(fixed) if fixed.status == 404)
+}
+
 /// Who serves what no path takes.
 fn default_rule(snapshot: &Snapshot, host: Option<&Host>) -> Option<(RuleId, String)> {
     if let Some(id) = host.and_then(|host| host.default_rule) {
-        return Some((id, "no path of this host matches; the host has a default backend".to_owned()));
+        let rest = if is_nothing(snapshot, id) { "nothing serves the rest of it" } else { "the host has a default backend" };
+        return Some((id, format!("no path of this host matches; {rest}")));
     }
     let id = snapshot.default_rule?;
     let missed = if host.is_some() { "no path of this host matches, and other hosts are not asked" } else { "no host takes it" };

@@ -77,11 +77,11 @@ pub fn explain(overview: &Overview, question: &Question, ports: Ports) -> Result
     let head = match parse::request(&wire.bytes, &mut storage, &HeadLimits::default()) {
         Ok(Some(head)) => head,
         Ok(None) => return Err("the request has no end: check its method and fields".to_owned()),
-        Err(fault) => {
-            let status = fault.status().unwrap_or(400);
-            return Err(format!("the request breaks a rule and is answered {status} ({})", fault.reason()));
-        }
+        Err(fault) => return Err(refused(fault)),
     };
+    if let Some(fault) = head.refusal {
+        return Err(refused(fault));
+    }
     let routed = candidates::route(snapshot, &head);
     let mut explanation = Explanation {
         request: understood(&head, wire.tls, client),
@@ -117,6 +117,10 @@ pub fn explain(overview: &Overview, question: &Question, ports: Ports) -> Result
     explanation.steps = steps::of(&facts, snapshot);
     explanation.outcome = outcome(&facts, snapshot);
     Ok(explanation)
+}
+
+fn refused(fault: DownstreamFault) -> String {
+    format!("the request breaks a rule and is answered {} ({})", fault.status().unwrap_or(400), fault.reason())
 }
 
 fn understood(head: &RequestHead<'_, '_>, tls: bool, client: IpAddr) -> Request {
@@ -383,6 +387,7 @@ mod tests {
     fn what_breaks_a_rule_is_refused_as_in_real_traffic() {
         for (method, url, fields, told) in [
             ("CONNECT", "http://shop.example/", &[][..], "405"),
+            ("TRACE", "http://shop.example/", &[][..], "405"),
             ("GET", "http://shop.example/../x", &[][..], "400"),
             ("GET", "http://sh_op^.example/", &[][..], "400 (bad_host)"),
             ("GET", "http://shop.example/", &[("Content-Length", "1"), ("Transfer-Encoding", "chunked")][..], "400"),

@@ -147,6 +147,9 @@ fn allowance(limit: &RateLimit) -> String {
 fn fixed(facts: &Facts<'_, '_, '_>) -> Option<Step> {
     match &facts.rule.action {
         Action::Forward(_) => None,
+        Action::Answer(fixed) if fixed.status == 404 => {
+            Some(ends("backend", format!("there is none for this path ({}): 404", fixed.reason)))
+        }
         Action::Answer(fixed) => Some(ends("backend", format!("cannot be served as written ({}): {}", fixed.reason, fixed.status))),
     }
 }
