@@ -76,3 +76,23 @@ fn guesses_at_passwords_are_limited() {
         assert_eq!((0..5).map(guess).collect::<Vec<_>>(), [401, 401, 401, 503, 503], "{users}");
     }
 }
+
+/// Whoever may read an answer across origins learns the same from a preflight and from the answer itself.
+#[test]
+fn cors_fields_come_with_every_answer() {
+    let upstream = Upstream::echo("app");
+    let shared = to_app("shared").annotation("enable-cors", "true").annotation("cors-max-age", "60");
+    let edge = Corelane::start(&Manifests::new().service("app", &[upstream.address]).ingress(&shared));
+    for (method, status) in [("OPTIONS", 204), ("GET", 200)] {
+        let answer = ask(&edge, method, "shared.test", "/", "Origin: https://a.example\r\n");
+        assert_eq!(answer.status, status);
+        for (name, value) in [
+            ("Access-Control-Allow-Origin", "*"),
+            ("Access-Control-Allow-Credentials", "true"),
+            ("Access-Control-Allow-Methods", "GET, PUT, POST, DELETE, PATCH, OPTIONS"),
+            ("Access-Control-Max-Age", "60"),
+        ] {
+            assert_eq!(answer.field(name), Some(value), "{method} {name}");
+        }
+    }
+}

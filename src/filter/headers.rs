@@ -296,7 +296,7 @@ fn write_hsts(out: &mut Vec<u8>, tls: bool, settings: &Settings) {
 
 fn write_cors(out: &mut Vec<u8>, facts: &ResponseFacts) {
     let (Some(cors), Some(origin)) = (&facts.cors, &facts.allowed_origin) else { return };
-    let Cors { methods, headers, expose_headers, credentials, .. } = &**cors;
+    let Cors { methods, headers, expose_headers, credentials, max_age_s, .. } = &**cors;
     encode::field(out, b"Access-Control-Allow-Origin", origin);
     if *credentials {
         encode::field(out, b"Access-Control-Allow-Credentials", b"true");
@@ -306,6 +306,9 @@ fn write_cors(out: &mut Vec<u8>, facts: &ResponseFacts) {
     if let Some(exposed) = expose_headers {
         encode::field(out, b"Access-Control-Expose-Headers", exposed.as_bytes());
     }
+    out.extend_from_slice(b"Access-Control-Max-Age: ");
+    encode::decimal(out, *max_age_s);
+    out.extend_from_slice(b"\r\n");
     if origin != b"*" {
         encode::field(out, b"Vary", b"Origin");
     }

@@ -49,7 +49,7 @@ pub fn on_request(facts: &Facts<'_, '_, '_>, state: &mut FilterState, admission:
     if let Some(cors) = &policy.cors
         && cors::is_preflight(cors, facts.head)
     {
-        return Verdict::Answer(cors::preflight(cors));
+        return Verdict::Answer(cors::preflight());
     }
     if let Some(denied) = &policy.denied {
         return Verdict::Answer(Answer::plain(denied.status, denied.reason));
