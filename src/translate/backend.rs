@@ -80,7 +80,7 @@ impl Backend {
         }
         let ports = spec.ports.as_deref().unwrap_or_default();
         let is_meant = |candidate: &&ServicePort| {
-            candidate.protocol.as_deref().is_none_or(|protocol| protocol == "TCP")
+            is_tcp(candidate)
                 && match port {
                     Port::Name(name) => candidate.name.as_ref() == Some(name),
                     Port::Number(number) => candidate.port == *number,
@@ -158,15 +158,16 @@ fn port_not_found(key: &ObjectKey, port: &Port, ports: &[ServicePort]) -> Refusa
             };
         }
     };
-    let offered: Vec<_> = ports.iter().take(10).map(describe).collect();
-    let offered = if offered.is_empty() { "no ports at all".to_owned() } else { offered.join(", ") };
-    Refusal {
-        token: "service_port_not_found",
-        reason: "ServicePortNotFound",
-        field,
-        message: format!("Service {key} has no {what}"),
-        cure: format!("Use a port that it has ({offered}); requests are answered 503 meanwhile."),
-    }
+    let offered: Vec<_> = ports.iter().filter(|port| is_tcp(port)).take(10).map(describe).collect();
+    let cure = match offered.is_empty() {
+        true => "Give it one; requests are answered 503 meanwhile.".to_owned(),
+        false => format!("Use a port that it has ({}); requests are answered 503 meanwhile.", offered.join(", ")),
+    };
+    Refusal { token: "service_port_not_found", reason: "ServicePortNotFound", field, message: format!("Service {key} has no {what}"), cure }
+}
+
+fn is_tcp(port: &ServicePort) -> bool {
+    port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP")
 }
 
 fn describe(port: &ServicePort) -> String {
