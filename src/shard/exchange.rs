@@ -192,11 +192,9 @@ impl Exchange<'_> {
         let mut excluded = SmallVec::<[u16; 4]>::new();
         let mut fresh_only = false;
         let mut failed_before = None;
+        let mut retried_for = None;
         loop {
-            self.record.attempts += 1;
             let now_us = self.shard.ring.now_us();
-            let last = self.record.attempts >= retry.tries
-                || (!retry.timeout.is_zero() && u128::from(now_us - started_us) >= retry.timeout.as_micros());
             let random = self.shard.random();
             let Some(endpoint) = pool.pick(cluster, &self.snapshot.health, now_us, random, &excluded) else {
                 // Everybody was asked: the last failure is the answer.
@@ -207,6 +205,13 @@ impl Exchange<'_> {
                 self.record.flag("retry_budget");
                 return Err(failed_before.unwrap_or_else(|| before_answer(UpstreamFault::ConnectFailed, Sent::Nothing)));
             }
+            // Counted now that there is another try, and not where everybody was asked.
+            self.record.attempts += 1;
+            if let Some(reason) = retried_for.take() {
+                self.shard.metrics.retried(reason);
+            }
+            let last = self.record.attempts >= retry.tries
+                || (!retry.timeout.is_zero() && u128::from(now_us - started_us) >= retry.timeout.as_micros());
             self.record.upstream = Some(address);
             let connect = self.rule.policy.timeouts.connect;
             let leased = dial::lease(self.shard, &pool, cluster, &self.snapshot.settings, endpoint, connect, fresh_only).await;
@@ -218,7 +223,7 @@ impl Exchange<'_> {
                     if last || !retry.on_error {
                         return Err(before_answer(fault, Sent::Nothing));
                     }
-                    self.shard.metrics.retried("connect_failed");
+                    retried_for = Some("connect_failed");
                     failed_before = Some(before_answer(fault, Sent::Nothing));
                     continue;
                 }
@@ -236,7 +241,7 @@ impl Exchange<'_> {
             let failed = match self.one_try(cluster, lease, bytes, may_try_next).await {
                 Ok(Done::TryNext) => {
                     excluded.push(endpoint as u16);
-                    self.shard.metrics.retried("status");
+                    retried_for = Some("status");
                     continue;
                 }
                 Ok(done) => return Ok(done),
@@ -247,7 +252,7 @@ impl Exchange<'_> {
             if failed.answered || !repeatable || !(stale || (!last && wants_retry(&retry, failed.fault))) {
                 return Err(failed);
             }
-            self.shard.metrics.retried(failed.fault.reason());
+            retried_for = Some(failed.fault.reason());
             if stale {
                 fresh_only = true;
             } else {
