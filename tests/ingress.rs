@@ -2,9 +2,13 @@
 
 mod support;
 
+use std::net::TcpListener;
+
+use support::Directory;
 use support::client::Client;
 use support::client::Response;
 use support::edge::Corelane;
+use support::eventually;
 use support::manifests::Ingress;
 use support::manifests::Manifests;
 use support::upstream::Upstream;
@@ -95,4 +99,42 @@ fn cors_fields_come_with_every_answer() {
             assert_eq!(answer.field(name), Some(value), "{method} {name}");
         }
     }
+}
+
+/// Behind a balancer that ends TLS and speaks PROXY, its port 443 is https: no redirect sends the client round and round.
+#[test]
+fn the_https_port_of_a_balancer_is_https() {
+    let upstream = Upstream::echo("app");
+    let manifests = Manifests::new()
+        .service("app", &[upstream.address])
+        .settings(&[("use-proxy-protocol", "true")])
+        .ingress(&to_app("forced").annotation("force-ssl-redirect", "true"));
+    let edge = Corelane::start(&manifests);
+    for (port, status, location) in [(443, 200, None), (80, 308, Some("https://forced.test/a"))] {
+        let mut client = Client::connect(edge.http);
+        client.send(format!("PROXY TCP4 203.0.113.7 10.0.0.1 12345 {port}\r\nGET /a HTTP/1.1\r\nHost: forced.test\r\n\r\n"));
+        let answer = client.response();
+        assert_eq!((answer.status, answer.field("location")), (status, location), "port {port}");
+    }
+    assert_eq!(upstream.only_request().field("x-forwarded-proto"), Some("https"));
+}
+
+/// An endpoint that never answers is tried once where it is the only one: nothing is counted that did not happen.
+#[test]
+fn a_try_is_counted_when_it_is_made() {
+    // Connections wait in its queue, and nobody reads.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let manifests = Manifests::new()
+        .service("app", &[silent.local_addr().expect("a bound address")])
+        .ingress(&to_app("slow").annotation("proxy-read-timeout", "1"));
+    let log = Directory::new();
+    let file = log.path().join("access.log");
+    let edge = Corelane::with(&manifests, &["--access-log", file.to_str().expect("a path in UTF-8")]);
+    assert_eq!(edge.get("slow.test", "/").status, 504);
+    let line = eventually("the request is logged", || {
+        let text = std::fs::read_to_string(&file).ok()?;
+        text.lines().next().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("a line is JSON"))
+    });
+    assert_eq!((&line["attempts"], &line["flags"]), (&1.into(), &serde_json::json!(["upstream_timeout"])));
+    assert!(edge.metric("corelane_retries_total", "").abs() < 0.5);
 }

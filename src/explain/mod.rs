@@ -105,6 +105,7 @@ pub fn explain(overview: &Overview, question: &Question, ports: Ports) -> Result
         client,
         peer_trusted: snapshot.settings.use_forwarded_headers && is_trusted(snapshot, client),
         tls: wire.tls,
+        came_over_https: false,
         http_port: ports.http,
         https_port: ports.https,
         host: routed.host.map_or(&nobody, |host| host),

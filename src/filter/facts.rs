@@ -18,6 +18,8 @@ pub struct Facts<'r, 'h, 'b> {
     /// Whether X-Forwarded-* of this peer are believed.
     pub peer_trusted: bool,
     pub tls: bool,
+    /// Whether a trusted PROXY header says that a balancer in front took the connection at the port of https.
+    pub came_over_https: bool,
     pub http_port: u16,
     pub https_port: u16,
     pub host: &'r Host,
@@ -31,6 +33,9 @@ pub struct Facts<'r, 'h, 'b> {
 impl Facts<'_, '_, '_> {
     /// Whether the client spoke https, to us or to a trusted balancer in front.
     pub fn is_https(&self) -> bool {
+        if self.came_over_https {
+            return true;
+        }
         if self.peer_trusted
             && let Some(scheme) = self.head.field("x-forwarded-proto")
         {

@@ -127,6 +127,7 @@ pub(crate) mod tests {
             client: [192, 0, 2, 7].into(),
             peer_trusted: false,
             tls: false,
+            came_over_https: false,
             http_port: 80,
             https_port: 443,
             host: &host,

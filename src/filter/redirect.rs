@@ -129,6 +129,7 @@ mod tests {
         let wire = "GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-Proto: https\r\n\r\n";
         let rule = rule(policy);
         assert!(with_facts(wire, &rule, |facts| facts.tls = true, |facts| to_tls(facts).is_none()));
+        assert!(with_facts(wire, &rule, |facts| facts.came_over_https = true, |facts| to_tls(facts).is_none()));
         assert!(with_facts(wire, &rule, |facts| facts.peer_trusted = true, |facts| to_tls(facts).is_none()));
         assert!(with_facts(wire, &rule, |_| {}, |facts| to_tls(facts).is_some()));
     }

@@ -17,6 +17,8 @@ pub(crate) struct Connection {
     pub(crate) stream: Stream,
     /// The client: the peer, or whom a trusted PROXY header names.
     pub(crate) client: SocketAddr,
+    /// Whether a trusted PROXY header says that the client reached the port of https.
+    pub(crate) came_over_https: bool,
     /// The other end of the socket.
     pub(crate) peer: IpAddr,
     pub(crate) listener: usize,

@@ -31,6 +31,8 @@ const HANDSHAKES_MAX: usize = 1024;
 const LINGER_MS_MAX: u64 = 30_000;
 /// Its longest silence meanwhile.
 const LINGER_IDLE_MS_MAX: u64 = 5000;
+/// The port at which a balancer in front takes https.
+const HTTPS_PORT: u16 = 443;
 
 /// What counts a connection for as long as it lives.
 struct Counted {
@@ -76,10 +78,15 @@ pub(crate) fn start(shard: &Rc<Shard>, listener: usize, fd: RawFd) {
 /// Serves one connection to its end. The error is the token of why it ended before its first request.
 async fn serve(shard: &Rc<Shard>, mut stream: Stream, peer: SocketAddr, listener: usize) -> Result<(), &'static str> {
     let mut client = peer;
+    let mut came_over_https = false;
     let world = shard.world();
     let settings = &world.snapshot().settings;
-    if settings.proxy_protocol && (settings.trusted.is_empty() || rule::contains(&settings.trusted, peer.ip())) {
-        client = read_proxy_header(&mut stream, settings).await.map_err(|_| "proxy_protocol")?.unwrap_or(peer);
+    if settings.proxy_protocol
+        && (settings.trusted.is_empty() || rule::contains(&settings.trusted, peer.ip()))
+        && let Some((said, destination)) = read_proxy_header(&mut stream, settings).await.map_err(|_| "proxy_protocol")?
+    {
+        client = said;
+        came_over_https = destination.port() == HTTPS_PORT;
     }
     let agreement = if shard.config.listeners[listener].tls {
         let Some(config) = world.tls.clone() else { return Err("tls_unavailable") };
@@ -88,7 +95,7 @@ async fn serve(shard: &Rc<Shard>, mut stream: Stream, peer: SocketAddr, listener
         None
     };
     drop(world);
-    let mut connection = Connection { stream, client, peer: peer.ip(), listener, agreement, requests: 0 };
+    let mut connection = Connection { stream, client, came_over_https, peer: peer.ip(), listener, agreement, requests: 0 };
     loop {
         match request::serve(shard, &mut connection).await {
             After::KeepAlive => {}
@@ -108,15 +115,15 @@ async fn serve(shard: &Rc<Shard>, mut stream: Stream, peer: SocketAddr, listener
     }
 }
 
-/// Who the client is; `None` where the header says that the peer speaks for itself.
-async fn read_proxy_header(stream: &mut Stream, settings: &Settings) -> io::Result<Option<SocketAddr>> {
+/// Who the client is and what it connected to; `None` where the header says that the peer speaks for itself.
+async fn read_proxy_header(stream: &mut Stream, settings: &Settings) -> io::Result<Option<(SocketAddr, SocketAddr)>> {
     stream.socket().set_deadline(settings.proxy_protocol_timeout.as_millis() as u64);
     loop {
         match proxy_protocol::parse(stream.data()).map_err(|_| io::ErrorKind::InvalidData)? {
             Some(header) => {
                 stream.consume(header.bytes);
                 stream.socket().clear_deadline();
-                return Ok(header.addresses.map(|(client, _)| client));
+                return Ok(header.addresses);
             }
             None if stream.data().len() >= proxy_protocol::HEADER_BYTES_MAX => return Err(io::ErrorKind::InvalidData.into()),
             None => {}

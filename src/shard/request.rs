@@ -190,6 +190,7 @@ fn examine(shard: &Shard, world: &World, connection: &Connection, record: &mut R
         client: connection.client.ip(),
         peer_trusted: is_trusted(&snapshot.settings, connection),
         tls: connection.stream.is_tls(),
+        came_over_https: connection.came_over_https,
         http_port: shard.http_port,
         https_port: shard.https_port,
         host,
