@@ -59,6 +59,10 @@ pub fn request<'h, 'b>(
     if target.len() > limits.target_bytes_max {
         return Err(DownstreamFault::TargetTooLong);
     }
+    // As long as `incomplete` lets it grow: what a head is worth does not depend on how it was cut on its way.
+    if method.len() + target.len() + "  HTTP/1.1\r".len() > line_bytes_max(limits) {
+        return Err(too_large(text, limits));
+    }
     if method == b"CONNECT" {
         // Whoever asks for a tunnel goes on in a protocol of its own.
         return Err(DownstreamFault::MethodNotAllowed);
@@ -268,9 +272,14 @@ fn skip_empty_lines(bytes: &[u8]) -> Result<usize, DownstreamFault> {
     }
 }
 
+/// Longest request line without its line feed, in bytes: the target, and room for method, version and what is between them.
+fn line_bytes_max(limits: &HeadLimits) -> usize {
+    limits.target_bytes_max + 64
+}
+
 /// Whether an unfinished head may go on.
 fn incomplete(text: &[u8], limits: &HeadLimits) -> Result<(), DownstreamFault> {
-    if text.len() >= limits.head_bytes_max || !text.contains(&b'\n') && text.len() > limits.target_bytes_max + 64 {
+    if text.len() >= limits.head_bytes_max || !text.contains(&b'\n') && text.len() > line_bytes_max(limits) {
         return Err(too_large(text, limits));
     }
     // A line that ended wrongly is known now: nobody should wait for the rest of it.
@@ -564,6 +573,20 @@ mod tests {
         assert_eq!(read(many.as_bytes()), Err(DownstreamFault::HeadTooLarge));
         let just = format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", "a: b\r\n".repeat(99));
         assert!(read(just.as_bytes()).is_ok());
+    }
+
+    /// A request line is too long by its length, not by how it was cut on its way: a method takes no more room than it is given.
+    #[test]
+    fn a_long_method_is_refused_however_it_arrives() {
+        let limits = HeadLimits::default();
+        for (method_bytes, is_taken) in
+            [(limits.target_bytes_max + 64 - "/  HTTP/1.1\r".len(), true), (limits.target_bytes_max + 64, false)]
+        {
+            let wire = format!("{} / HTTP/1.1\r\nHost: h\r\n\r\n", "M".repeat(method_bytes));
+            let refused_early = (0..wire.len()).any(|cut| request(&wire.as_bytes()[..cut], &mut field_storage(), &limits).is_err());
+            assert_eq!(request(wire.as_bytes(), &mut field_storage(), &limits).is_ok(), is_taken, "{method_bytes}");
+            assert_eq!(refused_early, !is_taken, "{method_bytes}");
+        }
     }
 
     /// A request that is understood and refused has its end known: the connection need not suffer.
