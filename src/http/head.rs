@@ -80,7 +80,7 @@ pub struct RequestHead<'h, 'b> {
     pub upgrades_to_websocket: bool,
     /// Bytes of the head, blank line included (and empty lines before the request line).
     pub bytes: usize,
-    /// Whether a field other than the well-known ones is named in `Connection`: then forwarding must ask [`Self::is_named_in_connection`].
+    /// Whether a field other than the well-known ones is named in `Connection`: [`Self::end_to_end`] then looks each one up.
     pub names_connection_fields: bool,
 }
 

@@ -1,4 +1,4 @@
-//! One request at an endpoint: pick, borrow, send, wait, answer. The bounded retry loop stands in [`Exchange::try_endpoints`].
+//! One request at an endpoint: pick, borrow, send, wait, answer. The bounded retry loop stands in `Exchange::try_endpoints`.
 
 use std::io;
 use std::rc::Rc;

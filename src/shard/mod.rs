@@ -1,6 +1,6 @@
 //! One core, one executor, no locks: the data side.
 //!
-//! A shard owns its listeners, its routes (an `Rc` of the current [`world::World`]), its upstream connections and its counters.
+//! A shard owns its listeners, its routes (an `Rc` of the current `world::World`), its upstream connections and its counters.
 //! What reaches it from outside comes through mailboxes and the bell of its ring: snapshots, sockets that another shard accepted,
 //! the order to drain. A request is told in [`request`], an exchange with an endpoint in [`exchange`].
 

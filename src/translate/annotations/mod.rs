@@ -1,6 +1,6 @@
 //! Annotations of one Ingress as typed values; no text of an annotation ever becomes configuration text.
 //!
-//! [`table`] lists every annotation with what is made of it; [`screen`] speaks of those that are not honoured; the other files read
+//! [`table`] lists every annotation with what is made of it; `screen` speaks of those that are not honoured; the other files read
 //! those that are, each a group. An invalid value does one of three things, which the table says: its default holds, every request
 //! is refused, or the Ingress is not served.
 
