@@ -144,8 +144,8 @@ fn outcome(facts: &Facts<'_, '_, '_>, snapshot: &Snapshot) -> Outcome {
     let (mut state, mut admission) = (FilterState::default(), None);
     let mut verdict = filter::on_request(facts, &mut state, &mut admission);
     if let Verdict::VerifyPassword(check) = &verdict {
-        // Slow by design, and this may be the thread that answers probes: the steps say that it is taken for right.
-        state.remember_password(check, true, facts.now_ms);
+        // This may be the thread that answers probes: where it is long, the steps say that the password is taken for right.
+        state.remember_password(check, check.is_long() || check.run(), facts.now_ms);
         verdict = filter::on_request(facts, &mut state, &mut admission);
     }
     match verdict {
@@ -341,6 +341,7 @@ mod tests {
             (Policy { deny: net("10.0.0.0/8"), ..plain() }, "GET", 0, "denylist-source-range"),
             (Policy { basic_auth: login("{PLAIN}p"), ..plain() }, "GET", 0, "auth-type"),
             (Policy { basic_auth: login("{PLAIN}other"), ..plain() }, "GET", 401, "auth-type"),
+            (Policy { basic_auth: login("$apr1$TqI9WECO$LHZB2DqRlk9nObiB6vJG9."), ..plain() }, "GET", 401, "auth-type"),
             (Policy { basic_auth: login("$2y$05$anything"), ..plain() }, "GET", 0, "its hash is slow"),
             (
                 Policy { rate_limit: Some(Arc::new(limit)), ..plain() },

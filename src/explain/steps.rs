@@ -120,6 +120,10 @@ fn admitted(facts: &Facts<'_, '_, '_>) -> Option<Step> {
         Access::Granted { authenticated: true } => passes(filter, format!("{on}: admitted, Authorization stays here")),
         Access::Granted { authenticated: false } => passes(filter, format!("{on}: admitted")),
         Access::Refused(answer) => ends(filter, format!("{on}: {}", answer.status)),
+        Access::Verify(check) if !check.is_long() => match check.run() {
+            true => passes(filter, format!("{on}: admitted, Authorization stays here")),
+            false => ends(filter, format!("{on}: 401")),
+        },
         Access::Verify(_) => passes(filter, format!("{on}: admitted if the password is right; its hash is slow and not checked here")),
     })
 }

@@ -1,7 +1,8 @@
 //! Basic authentication (RFC 7617) against htpasswd entries.
 //!
-//! Fast hashes are checked at once. Slow ones (bcrypt) are checked on another thread; what was found is remembered for a while,
-//! keyed by a hash of credentials and entry, so that the same user costs one slow check in a while.
+//! Fast hashes are checked at once. Slow ones (bcrypt, and the thousand rounds of MD5 of apr1) are checked on another thread; what
+//! was found is remembered for a while, keyed by a hash of credentials and entry, so that the same user costs one slow check in a
+//! while.
 
 use std::collections::HashMap;
 
@@ -29,9 +30,17 @@ pub struct PasswordCheck {
 }
 
 impl PasswordCheck {
-    /// Does the check; takes tens of milliseconds.
+    /// Does the check; takes tens of milliseconds where [`Self::is_long`], else a fraction of one.
     pub fn run(&self) -> bool {
-        bcrypt::verify(&self.password, &self.entry).unwrap_or(false)
+        match rounds_of_md5(&self.entry) {
+            Some((magic, salt, hash)) => same(md5_crypt(&self.password, magic, salt.as_bytes()).as_bytes(), hash.as_bytes()),
+            None => bcrypt::verify(&self.password, &self.entry).unwrap_or(false),
+        }
+    }
+
+    /// Whether it is too long for a thread that answers probes.
+    pub fn is_long(&self) -> bool {
+        rounds_of_md5(&self.entry).is_none()
     }
 }
 
@@ -109,7 +118,7 @@ fn credentials(head: &RequestHead<'_, '_>) -> Option<(String, Vec<u8>)> {
 
 /// `None` where the entry's hash is slow by design.
 fn verify_fast(entry: &str, password: &[u8]) -> Option<bool> {
-    if entry.starts_with("$2") {
+    if entry.starts_with("$2") || rounds_of_md5(entry).is_some() {
         return None;
     }
     if let Some(hash) = entry.strip_prefix("{SHA}") {
@@ -127,11 +136,14 @@ fn verify_fast(entry: &str, password: &[u8]) -> Option<bool> {
     if let Some(plain) = entry.strip_prefix("{PLAIN}") {
         return Some(same(plain.as_bytes(), password));
     }
-    if let Some(rest) = entry.strip_prefix("$apr1$") {
-        let (salt, hash) = rest.split_once('$').unwrap_or((rest, ""));
-        return Some(same(apr1(password, salt.as_bytes()).as_bytes(), hash.as_bytes()));
-    }
     Some(false)
+}
+
+/// Magic, salt and hash of an entry of apr1, or of crypt's `$1$`, which differs in its magic alone.
+fn rounds_of_md5(entry: &str) -> Option<(&'static str, &str, &str)> {
+    let (magic, rest) = ["$apr1$", "$1$"].into_iter().find_map(|magic| Some((magic, entry.strip_prefix(magic)?)))?;
+    let (salt, hash) = rest.split_once('$').unwrap_or((rest, ""));
+    Some((magic, salt, hash))
 }
 
 /// Compares without telling by time where the difference lies.
@@ -151,8 +163,8 @@ fn key_of(user: &str, password: &[u8], entry: &str) -> [u8; 32] {
     key
 }
 
-/// Apache's variant of MD5 crypt: a thousand rounds, about 0.2 ms.
-fn apr1(password: &[u8], salt: &[u8]) -> String {
+/// MD5 crypt, Apache's variant or the first: a thousand rounds, about 0.2 ms.
+fn md5_crypt(password: &[u8], magic: &str, salt: &[u8]) -> String {
     use md5::Md5;
     let salt = &salt[..salt.len().min(8)];
     let mut inner = Md5::new();
@@ -162,7 +174,7 @@ fn apr1(password: &[u8], salt: &[u8]) -> String {
     let mut digest = inner.finalize();
     let mut outer = Md5::new();
     outer.update(password);
-    outer.update(b"$apr1$");
+    outer.update(magic.as_bytes());
     outer.update(salt);
     for start in (0..password.len()).step_by(16) {
         outer.update(&digest[..(password.len() - start).min(16)]);
@@ -242,7 +254,8 @@ mod tests {
         for (entry, prefix) in [
             ("{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=", ""),
             ("{PLAIN}secret", ""),
-            ("$apr1$TqI9WECO$LHZB2DqRlk9nObiB6vJG9.", ""),
+            ("$apr1$TqI9WECO$LHZB2DqRlk9nObiB6vJG9.", " slowly"),
+            ("$1$abcdefgh$cHJi5PXp/ki/ktXzqlk6I1", " slowly"),
             (slow.as_str(), " slowly"),
         ] {
             assert_eq!(outcome(entry, &basic("user", "secret")), format!("accepted{prefix}"), "{entry}");

@@ -170,7 +170,7 @@ pub struct BasicAuth {
 impl BasicAuth {
     /// Whether a password hash has a form that can be checked; translation refuses others.
     pub fn is_supported(hash: &str) -> bool {
-        ["{SHA}", "{SSHA}", "{PLAIN}", "$apr1$", "$2a$", "$2b$", "$2y$"].iter().any(|form| hash.starts_with(form))
+        ["{SHA}", "{SSHA}", "{PLAIN}", "$apr1$", "$1$", "$2a$", "$2b$", "$2y$"].iter().any(|form| hash.starts_with(form))
     }
 }
 
