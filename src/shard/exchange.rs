@@ -1,6 +1,7 @@
 //! One request at an endpoint: pick, borrow, send, wait, answer. The bounded retry loop stands in `Exchange::try_endpoints`.
 
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -205,14 +206,7 @@ impl Exchange<'_> {
                 self.record.flag("retry_budget");
                 return Err(failed_before.unwrap_or_else(|| before_answer(UpstreamFault::ConnectFailed, Sent::Nothing)));
             }
-            // Counted now that there is another try, and not where everybody was asked.
-            self.record.attempts += 1;
-            if let Some(reason) = retried_for.take() {
-                self.shard.metrics.retried(reason);
-            }
-            let last = self.record.attempts >= retry.tries
-                || (!retry.timeout.is_zero() && u128::from(now_us - started_us) >= retry.timeout.as_micros());
-            self.record.upstream = Some(address);
+            let last = self.begin_try(address, retried_for.take(), now_us - started_us);
             let connect = self.rule.policy.timeouts.connect;
             let leased = dial::lease(self.shard, &pool, cluster, &self.snapshot.settings, endpoint, connect, fresh_only).await;
             let lease = match leased {
@@ -260,6 +254,17 @@ impl Exchange<'_> {
                 failed_before = Some(failed);
             }
         }
+    }
+
+    /// Counts a try, now that there is an endpoint for it, and not where everybody was asked; true where it is the last.
+    fn begin_try(&mut self, address: SocketAddr, retried_for: Option<&'static str>, tried_us: u64) -> bool {
+        self.record.attempts += 1;
+        self.record.upstream = Some(address);
+        if let Some(reason) = retried_for {
+            self.shard.metrics.retried(reason);
+        }
+        let retry = &self.rule.policy.retry;
+        self.record.attempts >= retry.tries || (!retry.timeout.is_zero() && u128::from(tried_us) >= retry.timeout.as_micros())
     }
 
     /// Sends the request over one connection and brings the answer home.
