@@ -138,3 +138,18 @@ fn a_try_is_counted_when_it_is_made() {
     assert_eq!((&line["attempts"], &line["flags"]), (&1.into(), &serde_json::json!(["upstream_timeout"])));
     assert!(edge.metric("corelane_retries_total", "").abs() < 0.5);
 }
+
+/// With `--namespace` the objects of others are not there, in a directory as in a cluster.
+#[test]
+fn only_the_namespaces_asked_for_are_served() {
+    let upstream = Upstream::echo("app");
+    let mut manifests = Manifests::new();
+    for namespace in ["one", "two", "three"] {
+        let ingress = Ingress::new("app").namespace(namespace).host(&format!("{namespace}.test"), "app");
+        manifests = manifests.service_in(namespace, "app", &[upstream.address]).ingress(&ingress);
+    }
+    let edge = Corelane::with(&manifests, &["--namespace", "one", "--namespace", "three"]);
+    for (namespace, status) in [("one", 200), ("two", 404), ("three", 200)] {
+        assert_eq!(edge.get(&format!("{namespace}.test"), "/").status, status, "{namespace}");
+    }
+}

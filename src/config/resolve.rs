@@ -88,7 +88,7 @@ fn source(settings: Settings) -> Result<SourceConfig, Refusal> {
             return Err(Refusal::Config(format!("manifests and {name} are both set: serve a directory or a cluster, remove one of them")));
         }
     }
-    Ok(SourceConfig::Manifests(settings.manifests))
+    Ok(SourceConfig::Manifests { directories: settings.manifests, namespaces: settings.namespace })
 }
 
 fn cluster(settings: Settings) -> Result<ClusterConfig, Refusal> {

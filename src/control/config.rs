@@ -20,7 +20,7 @@ impl Config {
     /// Serves these directories, with every other setting at its default, and keeps nothing on disk.
     pub fn of_manifests(directories: Vec<PathBuf>) -> Self {
         Self {
-            source: SourceConfig::Manifests(directories),
+            source: SourceConfig::Manifests { directories, namespaces: Vec::new() },
             options: Options { allow_loopback: true, ..Options::default() },
             publish_status_addresses: Vec::new(),
             state_dir: None,
@@ -32,7 +32,11 @@ impl Config {
 #[derive(Clone, Debug)]
 pub enum SourceConfig {
     /// `*.yaml`, `*.yml`, `*.json` below these directories, followed by inotify.
-    Manifests(Vec<PathBuf>),
+    Manifests {
+        directories: Vec<PathBuf>,
+        /// Empty: all.
+        namespaces: Vec<String>,
+    },
     Cluster(ClusterConfig),
 }
 

@@ -15,6 +15,7 @@ use crate::control::directory::Directory;
 use crate::control::follow::Follow;
 use crate::control::kinds;
 use crate::snapshot::finding::Finding;
+use crate::snapshot::finding::ObjectKey;
 use crate::snapshot::finding::Severity;
 use crate::snapshot::overview::SourceState;
 use crate::translate::resources::Resources;
@@ -25,6 +26,8 @@ const SWEEP: Duration = Duration::from_secs(2);
 /// The directories and what was read from them.
 pub(crate) struct Manifests {
     directories: Vec<Directory>,
+    /// Whose objects are served; empty: everybody's.
+    namespaces: Vec<String>,
     resources: Resources,
     findings: Vec<Finding>,
     follow: Option<Follow>,
@@ -37,9 +40,10 @@ impl Manifests {
     ///
     /// # Errors
     /// A directory does not exist or cannot be read: at start there is nothing last good to serve instead.
-    pub(crate) fn load(directories: &[PathBuf], now: Instant) -> Result<Self, StartError> {
+    pub(crate) fn load(directories: &[PathBuf], namespaces: &[String], now: Instant) -> Result<Self, StartError> {
         let mut manifests = Self {
             directories: directories.iter().map(|path| Directory::open(path, now)).collect::<Result<_, _>>()?,
+            namespaces: namespaces.to_vec(),
             resources: Resources::default(),
             findings: Vec::new(),
             follow: None,
@@ -178,6 +182,13 @@ impl Manifests {
                 }
             }
         }
+        if !self.namespaces.is_empty() {
+            // What these do not name of Secrets and ConfigMaps is looked at by nobody, but for what the settings name.
+            let is_ours = |key: &ObjectKey| self.namespaces.contains(&key.namespace);
+            self.resources.ingresses.retain(|key, _| is_ours(key));
+            self.resources.services.retain(|key, _| is_ours(key));
+            self.resources.endpoint_slices.retain(|key, _| is_ours(key));
+        }
     }
 }
 
@@ -225,7 +236,7 @@ mod tests {
     }
 
     fn load(scratch: &Scratch) -> Manifests {
-        Manifests::load(std::slice::from_ref(&scratch.0), Instant::now()).unwrap()
+        Manifests::load(std::slice::from_ref(&scratch.0), &[], Instant::now()).unwrap()
     }
 
     fn names(manifests: &Manifests) -> Vec<&str> {
@@ -296,7 +307,7 @@ mod tests {
         let scratch = Scratch::new("vanish");
         scratch.write("in/a.yaml", &service("a"));
         let root = scratch.0.join("in");
-        let mut manifests = Manifests::load(std::slice::from_ref(&root), Instant::now()).unwrap();
+        let mut manifests = Manifests::load(std::slice::from_ref(&root), &[], Instant::now()).unwrap();
         fs::rename(&root, scratch.0.join("out")).unwrap();
         assert!(reload(&mut manifests));
         assert!(!reload(&mut manifests), "said once");
@@ -307,7 +318,7 @@ mod tests {
         assert_eq!((names(&manifests), manifests.findings().len()), (vec!["b"], 0));
 
         let missing = scratch.0.join("missing");
-        let Err(error) = Manifests::load(std::slice::from_ref(&missing), Instant::now()) else { panic!("a missing directory loads") };
+        let Err(error) = Manifests::load(std::slice::from_ref(&missing), &[], Instant::now()) else { panic!("a missing directory loads") };
         assert!(error.message.contains("does not exist: create it"), "{error}");
     }
 
@@ -339,7 +350,7 @@ mod tests {
         let scratch = Scratch::new("edits");
         scratch.write("in/a.yaml", &service("a"));
         let root = scratch.0.join("in");
-        let mut manifests = Manifests::load(std::slice::from_ref(&root), Instant::now()).unwrap();
+        let mut manifests = Manifests::load(std::slice::from_ref(&root), &[], Instant::now()).unwrap();
         manifests.follow(Instant::now());
         let steps: [Step<'_>; 8] = [
             ("written in place", &|| scratch.write("in/a.yaml", &service("b")), &["b"]),

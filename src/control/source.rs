@@ -26,7 +26,9 @@ impl Source {
     /// The source cannot even begin.
     pub(crate) async fn open(config: &Config, now: Instant) -> Result<Self, StartError> {
         match &config.source {
-            SourceConfig::Manifests(directories) => Ok(Self::Manifests(Box::new(Manifests::load(directories, now)?))),
+            SourceConfig::Manifests { directories, namespaces } => {
+                Ok(Self::Manifests(Box::new(Manifests::load(directories, namespaces, now)?)))
+            }
             SourceConfig::Cluster(cluster) => Ok(Self::Cluster(Box::new(Cluster::open(cluster, &config.options).await?))),
         }
     }
