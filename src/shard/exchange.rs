@@ -179,9 +179,7 @@ pub(crate) async fn run(shard: &Rc<Shard>, client: &mut Connection, world: Rc<Wo
 impl Exchange<'_> {
     async fn try_endpoints(&mut self) -> Result<Done, Failed> {
         let retry = self.rule.policy.retry;
-        let Some(cluster) = self.snapshot.cluster(self.plan.cluster) else {
-            return Err(no_endpoint(None));
-        };
+        let Some(cluster) = self.snapshot.cluster(self.plan.cluster) else { return Err(no_endpoint(None)) };
         let pool = self.shard.cluster_pool(self.plan.cluster);
         pool.reconcile(cluster);
         let mut head = std::mem::take(&mut self.plan.head);
@@ -223,13 +221,7 @@ impl Exchange<'_> {
                 }
             };
             let reused = lease.reused;
-            let bytes = if repeatable && (!last || reused) {
-                let mut copy = self.shard.ring.spare();
-                copy.extend_from_slice(&head);
-                copy
-            } else {
-                std::mem::take(&mut head)
-            };
+            let bytes = if repeatable && (!last || reused) { self.copy(&head) } else { std::mem::take(&mut head) };
             // Where nobody is left to ask, the answer is forwarded as it is.
             let may_try_next = repeatable && !last && excluded.len() + 1 < cluster.endpoints.len();
             let failed = match self.one_try(cluster, lease, bytes, may_try_next).await {
@@ -265,6 +257,12 @@ impl Exchange<'_> {
         }
         let retry = &self.rule.policy.retry;
         self.record.attempts >= retry.tries || (!retry.timeout.is_zero() && u128::from(tried_us) >= retry.timeout.as_micros())
+    }
+
+    fn copy(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut copy = self.shard.ring.spare();
+        copy.extend_from_slice(bytes);
+        copy
     }
 
     /// Sends the request over one connection and brings the answer home.
