@@ -45,6 +45,9 @@ use crate::telemetry::access_log;
 use crate::telemetry::board::Board;
 use crate::telemetry::metrics::Registry;
 
+/// A signal that comes this soon after another is the same one: timeout(1) and terminals send theirs to a process and to its group.
+const SIGNAL_REPEAT: Duration = Duration::from_millis(500);
+
 /// Descriptors without which a start makes no sense: rings, listeners, logs, and some connections.
 const OPEN_FILES_MIN: u64 = 256;
 
@@ -222,8 +225,14 @@ fn watch_signals(events: Sender<Event>) -> Result<(), Failure> {
     let mut signals =
         Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|error| Failure::general(format!("cannot watch signals: {error}")))?;
     thread::spawn("signals", move || {
+        let mut told: Option<Instant> = None;
         for signal in signals.forever() {
-            if signal != SIGHUP && events.send(Event::Stop).is_err() {
+            let now = now();
+            if signal == SIGHUP || told.is_some_and(|told| now.duration_since(told) < SIGNAL_REPEAT) {
+                continue;
+            }
+            told = Some(now);
+            if events.send(Event::Stop).is_err() {
                 break;
             }
         }
