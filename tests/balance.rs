@@ -90,3 +90,15 @@ fn the_last_endpoints_are_never_ejected() {
     });
     eventually("the endpoint is asked", || (client.get("app.test", "/").status == 200).then_some(()));
 }
+
+/// A limit holds for the host, whichever shards a client's connections land on.
+#[test]
+fn a_limit_holds_over_all_shards() {
+    let upstream = Upstream::echo("app");
+    let limited = Ingress::new("app").host("app.test", "app").annotation("limit-rpm", "1").annotation("limit-burst-multiplier", "5");
+    let edge = Corelane::with(&Manifests::new().service("app", &[upstream.address]).ingress(&limited), &["--shards", "4"]);
+    // Held open, so that they are spread over the shards.
+    let mut clients: Vec<Client> = (0..40).map(|_| Client::connect(edge.http)).collect();
+    let admitted = clients.iter_mut().map(|client| client.get("app.test", "/").status).filter(|status| *status == 200).count();
+    assert_eq!((admitted, upstream.count()), (6, 6), "one, and a burst of five");
+}

@@ -111,7 +111,7 @@ pub fn explain(overview: &Overview, question: &Question, ports: Ports) -> Result
         host: routed.host.map_or(&nobody, |host| host),
         rule,
         settings: &snapshot.settings,
-        now_ms: 0,
+        now_us: 0,
         // The last number of a round: a canary takes it only where it takes all.
         random: rule.policy.canary.as_ref().map_or(0, |canary| u64::from(canary.weight_total.max(1)) - 1),
     };
@@ -145,7 +145,7 @@ fn outcome(facts: &Facts<'_, '_, '_>, snapshot: &Snapshot) -> Outcome {
     let mut verdict = filter::on_request(facts, &mut state, &mut admission);
     if let Verdict::VerifyPassword(check) = &verdict {
         // This may be the thread that answers probes: where it is long, the steps say that the password is taken for right.
-        state.remember_password(check, check.is_long() || check.run(), facts.now_ms);
+        state.remember_password(check, check.is_long() || check.run(), facts.now_ms());
         verdict = filter::on_request(facts, &mut state, &mut admission);
     }
     match verdict {

@@ -36,7 +36,7 @@ pub fn check(facts: &Facts<'_, '_, '_>, state: &mut FilterState) -> Access {
     if !welcome && !policy.satisfy_any {
         return Access::Refused(forbidden());
     }
-    match auth::check(login, facts.head, &state.passwords, facts.now_ms) {
+    match auth::check(login, facts.head, &state.passwords, facts.now_ms()) {
         Login::Accepted => Access::Granted { authenticated: true },
         Login::Refused => Access::Refused(auth::challenge(login)),
         Login::Verify(check) => Access::Verify(check),

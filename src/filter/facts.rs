@@ -25,12 +25,16 @@ pub struct Facts<'r, 'h, 'b> {
     pub host: &'r Host,
     pub rule: &'r Rule,
     pub settings: &'r Settings,
-    /// Milliseconds of a monotonic clock.
-    pub now_ms: u64,
+    /// Microseconds of a monotonic clock that all shards share.
+    pub now_us: u64,
     pub random: u64,
 }
 
 impl Facts<'_, '_, '_> {
+    pub fn now_ms(&self) -> u64 {
+        self.now_us / 1000
+    }
+
     /// Whether the client spoke https, to us or to a trusted balancer in front.
     pub fn is_https(&self) -> bool {
         if self.came_over_https {

@@ -11,6 +11,7 @@ pub mod canary;
 pub mod cors;
 pub mod facts;
 pub mod headers;
+pub mod ledger;
 pub mod rate_limit;
 pub mod redirect;
 pub mod response;
@@ -60,7 +61,7 @@ pub fn on_request(facts: &Facts<'_, '_, '_>, state: &mut FilterState, admission:
     if let Some(limit) = &policy.rate_limit
         && admission.is_none()
     {
-        match state.limits.admit(limit, facts.client_address(), facts.now_ms) {
+        match state.limits.admit(limit, facts.client_address(), facts.now_us) {
             Ok(admitted) => *admission = Some(admitted),
             Err(over) => return Verdict::Answer(over.answer(limit)),
         }
@@ -133,7 +134,7 @@ pub(crate) mod tests {
             host: &host,
             rule,
             settings: &settings,
-            now_ms: 1000,
+            now_us: 1_000_000,
             random: 0,
         };
         adjust(&mut facts);
@@ -191,7 +192,7 @@ pub(crate) mod tests {
                 let (mut state, mut admission) = (FilterState::default(), None);
                 let Verdict::VerifyPassword(check) = on_request(facts, &mut state, &mut admission) else { panic!("no slow check") };
                 assert!(matches!(on_request(facts, &mut state, &mut None), Verdict::Answer(answer) if answer.status == 503));
-                state.remember_password(&check, false, facts.now_ms);
+                state.remember_password(&check, false, facts.now_ms());
                 assert!(matches!(on_request(facts, &mut state, &mut admission), Verdict::Answer(answer) if answer.status == 401));
                 state.release(admission.expect("it was let in"));
             },

@@ -1,7 +1,10 @@
 //! What filters of one shard remember from request to request.
 
+use std::sync::Arc;
+
 use crate::filter::auth::PasswordCheck;
 use crate::filter::auth::Remembered;
+use crate::filter::ledger::Ledger;
 use crate::filter::rate_limit::Admission;
 use crate::filter::rate_limit::Limits;
 
@@ -13,8 +16,13 @@ pub struct FilterState {
 }
 
 impl FilterState {
+    /// The state of a shard that keeps its limits together with others.
+    pub fn sharing(ledger: Arc<Ledger>) -> Self {
+        Self { limits: Limits::sharing(ledger), ..Self::default() }
+    }
+
     /// The request that was let in has ended.
-    pub fn release(&mut self, admission: Admission) {
+    pub fn release(&self, admission: Admission) {
         self.limits.release(admission);
     }
 

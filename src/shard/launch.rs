@@ -9,11 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
+use crate::filter::ledger::Ledger;
 use crate::net::Remote;
 use crate::net::executor;
 use crate::net::executor::Executor;
 use crate::net::limits;
 use crate::net::listen;
+use crate::net::ring;
 use crate::shard::Config;
 use crate::shard::ListenerConfig;
 use crate::shard::Parts;
@@ -122,6 +124,8 @@ pub fn launch(config: Config, parts: Vec<Parts>) -> Result<Shards, LaunchError> 
     let (addresses, mut sockets) = bind_all(&config.listeners, parts.len())?;
     let draining = Arc::new(AtomicBool::new(false));
     let loads = Arc::new(Loads::new(parts.len()));
+    let ledger = Arc::new(Ledger::default());
+    let epoch = ring::clock();
     let remotes: Vec<Remote> = parts.iter().map(|part| part.remote.clone()).collect();
     let (postboxes, mailboxes): (Vec<Postbox<Handover>>, Vec<_>) = remotes
         .iter()
@@ -140,6 +144,8 @@ pub fn launch(config: Config, parts: Vec<Parts>) -> Result<Shards, LaunchError> 
             postboxes: postboxes.clone(),
             mailbox,
             draining: draining.clone(),
+            ledger: ledger.clone(),
+            epoch,
             passwords: passwords.clone(),
             addresses: addresses_of_listeners.clone(),
         };

@@ -196,7 +196,7 @@ fn examine(shard: &Shard, world: &World, connection: &Connection, record: &mut R
         host,
         rule,
         settings: &snapshot.settings,
-        now_ms: shard.ring.now_ms(),
+        now_us: shard.host_us(),
         random: shard.random(),
     };
     // Before the filters, as nginx: what they lend a request (a place among its connections) would have to be given back.

@@ -7,10 +7,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+use std::time::Instant;
 use std::time::SystemTime;
 
 use crate::filter::FilterState;
 use crate::filter::PasswordCheck;
+use crate::filter::ledger::Ledger;
 use crate::net::ring::Ring;
 use crate::net::tls;
 use crate::net::tls::ClientTls;
@@ -45,6 +47,9 @@ pub(crate) struct Neighbours {
     pub(crate) postboxes: Vec<Postbox<Handover>>,
     pub(crate) mailbox: Mailbox<Handover>,
     pub(crate) draining: Arc<AtomicBool>,
+    /// What clients owe under their limits; the clock it goes by counts from `epoch`.
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) epoch: Instant,
     pub(crate) passwords: password::Checker,
     /// The bound address of each listener.
     pub(crate) addresses: Vec<SocketAddr>,
@@ -58,6 +63,8 @@ pub(crate) struct Shard {
     pub(crate) subscriber: Rc<Subscriber>,
     pub(crate) metrics: Arc<ShardMetrics>,
     pub(crate) filters: RefCell<FilterState>,
+    /// When the ring's clock began, on the clock that all shards share.
+    epoch_us: u64,
     pub(crate) passwords: password::Waiting,
     pub(crate) crypto: Crypto,
     pub(crate) client_tls: ClientTls,
@@ -102,6 +109,8 @@ impl Shard {
         // Without randomness from the kernel the seed is poor, and so is only the spread of load.
         let _poor = getrandom::fill(&mut seed);
         let now = wall_clock();
+        let filters = FilterState::sharing(neighbours.ledger.clone());
+        let epoch_us = ring.started().saturating_duration_since(neighbours.epoch).as_micros() as u64;
         Self {
             http_port: port_of(false),
             https_port: port_of(true),
@@ -110,7 +119,8 @@ impl Shard {
             neighbours,
             subscriber: Rc::new(parts.subscriber),
             metrics: parts.metrics,
-            filters: RefCell::new(FilterState::default()),
+            filters: RefCell::new(filters),
+            epoch_us,
             passwords: password::Waiting::new(parts.remote),
             draining: Cell::new(false),
             connections: Cell::new(0),
@@ -175,7 +185,7 @@ impl Shard {
     /// Has a slow check run elsewhere, for the filters to remember; false where too many wait already.
     pub(crate) async fn verify_password(&self, check: PasswordCheck) -> bool {
         let Some(answer) = self.passwords.run(&self.neighbours.passwords, check).await else { return false };
-        self.filters.borrow_mut().remember_password(&answer.check, answer.holds, self.ring.now_ms());
+        self.filters.borrow_mut().remember_password(&answer.check, answer.holds, self.host_us() / 1000);
         true
     }
 
@@ -188,6 +198,12 @@ impl Shard {
         state ^= state >> 27;
         self.random.set(state);
         state.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// Microseconds of the clock that all shards share.
+    #[inline]
+    pub(crate) fn host_us(&self) -> u64 {
+        self.epoch_us + self.ring.now_us()
     }
 
     /// The time of day at a moment of the ring's clock.
