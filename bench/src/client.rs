@@ -239,15 +239,15 @@ impl Client {
             connection.receive(&mut self.scratch, event.ended, |bytes| {
                 outcome = match outcome {
                     Ok(Progress::More) => check.feed(bytes, body),
-                    Ok(Progress::Done) => Err(wire::Wrong::Surplus),
+                    Ok(Progress::Done { .. }) => Err(wire::Wrong::Surplus),
                     wrong => wrong,
                 };
             })
         });
         let open = match (received, outcome) {
             (Ok(open), Ok(progress)) => {
-                if progress == Progress::Done {
-                    self.complete(place, now_ns, met_ns[place as usize]);
+                if let Progress::Done { last } = progress {
+                    self.complete(place, last, now_ns, met_ns[place as usize]);
                 }
                 open
             }
@@ -256,11 +256,11 @@ impl Client {
         };
         let slot = &mut self.slots[place as usize];
         match (open, slot.phase) {
-            (false, Phase::Leaving) => self.close(place, now_ns, poller),
+            (false, Phase::Leaving) if self.target.close => self.close(place, now_ns, poller),
             (false, _) if slot.task.is_some() => self.fail(place, Failure::Broken, now_ns, poller),
-            // Closed between two requests, as HTTP allows: a new one takes its place.
+            // Closed between two requests or after the last one, as HTTP allows: a new one takes its place.
             (false, _) => self.connect(place, poller),
-            (true, Phase::Ready) if outcome == Ok(Progress::Done) => self.release(place, now_ns, poller),
+            (true, Phase::Ready) if matches!(outcome, Ok(Progress::Done { .. })) => self.release(place, now_ns, poller),
             (true, _) => Ok(()),
         }
     }
@@ -300,11 +300,11 @@ impl Client {
         }
     }
 
-    /// A whole, good response is there.
-    fn complete(&mut self, place: u32, now_ns: u64, met_ns: u64) {
+    /// A whole, good response is there; after the `last` one the proxy closes.
+    fn complete(&mut self, place: u32, last: bool, now_ns: u64, met_ns: u64) {
         let slot = &mut self.slots[place as usize];
         let Some(task) = slot.task.take() else { return };
-        if self.target.close {
+        if self.target.close || last {
             slot.phase = Phase::Leaving;
         }
         self.in_flight -= 1;

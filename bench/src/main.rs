@@ -1,6 +1,7 @@
 //! The door: arguments in, tables out.
 
 use std::io;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -141,13 +142,20 @@ fn keep(results: &Results, how: &How) -> io::Result<()> {
     let directory = how.directory.join("results");
     std::fs::create_dir_all(&directory)?;
     let date = results.date.split(' ').next().unwrap_or_default();
-    let stem = format!("{date}-{}", results.commit);
+    let stem = free_stem(&directory, &format!("{date}-{}", results.commit));
     for (ending, text) in [("md", table::page(results)), ("json", report::json(results)?)] {
         let path = directory.join(format!("{stem}.{ending}"));
         std::fs::write(&path, text).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
         println!("{}", path.display());
     }
     Ok(())
+}
+
+/// A name no earlier run has taken: results are never overwritten.
+fn free_stem(directory: &Path, stem: &str) -> String {
+    let numbered = (2..).map(|number| format!("{stem}-{number}"));
+    let mut stems = std::iter::once(stem.to_owned()).chain(numbered);
+    stems.find(|stem| !directory.join(format!("{stem}.md")).exists()).expect("there is no end of numbers")
 }
 
 /// One CPU for the driver, another one for the proxy.

@@ -87,7 +87,17 @@ pub enum Wrong {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     More,
-    Done,
+    /// It is whole. `last`: it says that its connection closes.
+    Done {
+        last: bool,
+    },
+}
+
+/// What a good response head says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Head {
+    bytes: usize,
+    closes: bool,
 }
 
 /// Follows one response after the other on a connection, in whatever pieces it arrives.
@@ -97,6 +107,7 @@ pub struct ResponseCheck {
     head: Vec<u8>,
     /// Body bytes seen, once the head has ended.
     body_seen: Option<usize>,
+    closes: bool,
 }
 
 impl ResponseCheck {
@@ -107,8 +118,11 @@ impl ResponseCheck {
     pub fn feed(&mut self, bytes: &[u8], body: &[u8]) -> Result<Progress, Wrong> {
         let arrived = match self.body_seen {
             Some(_) => bytes,
-            None if self.head.is_empty() => match head_end(bytes, body.len())? {
-                Some(end) => &bytes[end..],
+            None if self.head.is_empty() => match good_head(bytes, body.len())? {
+                Some(head) => {
+                    self.closes = head.closes;
+                    &bytes[head.bytes..]
+                }
                 None => {
                     self.head.extend_from_slice(bytes);
                     return Ok(Progress::More);
@@ -117,8 +131,11 @@ impl ResponseCheck {
             None => {
                 let before = self.head.len();
                 self.head.extend_from_slice(bytes);
-                match head_end(&self.head, body.len())? {
-                    Some(end) => &bytes[end - before..],
+                match good_head(&self.head, body.len())? {
+                    Some(head) => {
+                        self.closes = head.closes;
+                        &bytes[head.bytes - before..]
+                    }
                     None => return Ok(Progress::More),
                 }
             }
@@ -137,15 +154,15 @@ impl ResponseCheck {
         }
         self.head.clear();
         self.body_seen = None;
-        Ok(Progress::Done)
+        Ok(Progress::Done { last: self.closes })
     }
 }
 
-/// Length of a whole, good response head; `None` while it has not ended.
-fn head_end(bytes: &[u8], body_bytes: usize) -> Result<Option<usize>, Wrong> {
+/// A whole response head, if it is the right one; `None` while it has not ended.
+fn good_head(bytes: &[u8], body_bytes: usize) -> Result<Option<Head>, Wrong> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut response = httparse::Response::new(&mut fields);
-    let end = match response.parse(bytes).map_err(|_| Wrong::Malformed)? {
+    let bytes = match response.parse(bytes).map_err(|_| Wrong::Malformed)? {
         httparse::Status::Complete(end) => end,
         httparse::Status::Partial => return Ok(None),
     };
@@ -156,7 +173,14 @@ fn head_end(bytes: &[u8], body_bytes: usize) -> Result<Option<usize>, Wrong> {
     }
     let mut lengths = response.headers.iter().filter(|field| field.name.eq_ignore_ascii_case("content-length"));
     let said = lengths.next().and_then(|field| std::str::from_utf8(field.value).ok()?.parse::<usize>().ok());
-    if said == Some(body_bytes) && lengths.next().is_none() { Ok(Some(end)) } else { Err(Wrong::Length) }
+    if said != Some(body_bytes) || lengths.next().is_some() {
+        return Err(Wrong::Length);
+    }
+    let closes = response
+        .headers
+        .iter()
+        .any(|field| field.name.eq_ignore_ascii_case("connection") && field.value.trim_ascii().eq_ignore_ascii_case(b"close"));
+    Ok(Some(Head { bytes, closes }))
 }
 
 #[cfg(test)]
@@ -199,7 +223,17 @@ mod tests {
             for piece in [&bytes[..split], &bytes[split..]].into_iter().filter(|piece| !piece.is_empty()) {
                 last = check.feed(piece, answer.body()).unwrap();
             }
-            assert_eq!(last, Progress::Done, "split at {split}");
+            assert_eq!(last, Progress::Done { last: false }, "split at {split}");
+        }
+    }
+
+    /// An answer that announces the end of its connection is told apart, and only that one.
+    #[test]
+    fn the_last_answer_of_a_connection_is_known() {
+        let answer = Answer::new(10);
+        let mut check = ResponseCheck::default();
+        for closes in [false, true, false] {
+            assert_eq!(check.feed(answer.bytes(closes), answer.body()), Ok(Progress::Done { last: closes }));
         }
     }
 
