@@ -35,6 +35,7 @@ const LATE_SHARE_MAX: f64 = 0.05;
 const SENT_SHARE_MIN: f64 = 0.999;
 const STOLEN_SHARE_MAX: f64 = 0.002;
 const CONTENDED_SHARE_MAX: f64 = 0.01;
+const STALL_SHARE_MAX: f64 = 0.01;
 
 /// What to measure, where.
 pub struct Settings {
@@ -105,6 +106,8 @@ pub enum Mark {
     Stolen,
     /// Something else ran on the proxy's CPU.
     Contended,
+    /// The driver stood still: the window lasted longer than planned.
+    Stalled,
 }
 
 impl fmt::Display for Mark {
@@ -115,6 +118,7 @@ impl fmt::Display for Mark {
             Self::Late => "late",
             Self::Stolen => "stolen",
             Self::Contended => "contended",
+            Self::Stalled => "stalled",
         })
     }
 }
@@ -122,7 +126,7 @@ impl fmt::Display for Mark {
 impl Mark {
     /// Whether a block with this mark says nothing at all, however few clean ones there are.
     pub fn is_fatal(self) -> bool {
-        matches!(self, Self::Errors | Self::Unsent)
+        matches!(self, Self::Errors | Self::Unsent | Self::Stalled)
     }
 }
 
@@ -227,7 +231,7 @@ fn measure(
             let round = driver.round(target, load, settings.span, arrivals_seed, Some(peer.processes()?))?;
             let after = cpu::stolen(&cpus)?;
             let stolen = (after.0 - before.0) as f64 / (after.1 - before.1).max(1) as f64;
-            let marks = marks(&round, stolen);
+            let marks = marks(&round, settings.span, stolen);
             let block = Block { number, place: place as u32, peer: peer.label.clone(), round, stolen, marks };
             tell(&format!("{} {load}, round {}: {}", scenario.name, number + 1, block.line()));
             blocks.push(block);
@@ -237,7 +241,7 @@ fn measure(
     Ok(Series { scenario: scenario.clone(), load, span: settings.span, peers, blocks })
 }
 
-fn marks(round: &Round, stolen: f64) -> Vec<Mark> {
+fn marks(round: &Round, span: Span, stolen: f64) -> Vec<Mark> {
     let tally = &round.tally;
     let late = tally::quantile_us(&tally.lateness, 0.999) > LATE_SHARE_MAX * tally::quantile_us(&tally.latency, 0.999);
     let wait_ns = round.usage.map_or(0, |usage| usage.wait_ns);
@@ -247,6 +251,7 @@ fn marks(round: &Round, stolen: f64) -> Vec<Mark> {
         (tally.planned > 0 && late, Mark::Late),
         (stolen > STOLEN_SHARE_MAX, Mark::Stolen),
         (wait_ns as f64 > CONTENDED_SHARE_MAX * round.window_ns as f64, Mark::Contended),
+        (round.window_ns as f64 > (1.0 + STALL_SHARE_MAX) * span.window_ns as f64, Mark::Stalled),
     ];
     rules.into_iter().filter(|(holds, _)| *holds).map(|(_, mark)| mark).collect()
 }
@@ -315,10 +320,12 @@ mod tests {
         Round { tally, usage: Some(usage), window_ns: 1_000_000_000, driver_busy: 0.5, upstream_opened: 0 }
     }
 
+    const SPAN: Span = Span { warm_up_ns: 0, window_ns: 1_000_000_000 };
+
     /// A round in which all went well has no mark.
     #[test]
     fn a_good_round_has_no_mark() {
-        assert_eq!(marks(&round(), 0.001), []);
+        assert_eq!(marks(&round(), SPAN, 0.001), []);
     }
 
     /// Each way to be disturbed leaves its own mark.
@@ -326,18 +333,21 @@ mod tests {
     fn a_disturbed_round_is_marked() {
         let mut errors = round();
         errors.tally.errors.status = 1;
-        assert_eq!(marks(&errors, 0.0), [Mark::Errors]);
+        assert_eq!(marks(&errors, SPAN, 0.0), [Mark::Errors]);
         let mut unsent = round();
         unsent.tally.sent = 998;
-        assert_eq!(marks(&unsent, 0.0), [Mark::Unsent]);
+        assert_eq!(marks(&unsent, SPAN, 0.0), [Mark::Unsent]);
         let mut late = round();
         tally::record(&mut late.tally.lateness, 60_000);
         tally::record(&mut late.tally.lateness, 60_000);
-        assert_eq!(marks(&late, 0.0), [Mark::Late]);
-        assert_eq!(marks(&round(), 0.003), [Mark::Stolen]);
+        assert_eq!(marks(&late, SPAN, 0.0), [Mark::Late]);
+        assert_eq!(marks(&round(), SPAN, 0.003), [Mark::Stolen]);
         let mut contended = round();
         contended.usage = Some(Usage { wait_ns: 11_000_000, ..Usage::default() });
-        assert_eq!(marks(&contended, 0.0), [Mark::Contended]);
+        assert_eq!(marks(&contended, SPAN, 0.0), [Mark::Contended]);
+        let mut stalled = round();
+        stalled.window_ns += 20_000_000;
+        assert_eq!(marks(&stalled, SPAN, 0.0), [Mark::Stalled]);
     }
 
     /// A peer named twice is its own control.
