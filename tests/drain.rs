@@ -94,6 +94,16 @@ fn readiness_ends_before_service_does() {
     assert_eq!(edge.wait().code(), Some(0));
 }
 
+/// Where nobody is left, the deadline cuts nobody and says nothing.
+#[test]
+fn an_empty_shard_ends_in_silence() {
+    let upstream = Upstream::echo("app");
+    let mut edge = Corelane::with(&manifests(&upstream), &["--drain-timeout", "1"]);
+    edge.signal(libc::SIGTERM);
+    assert_eq!(edge.wait().code(), Some(0));
+    assert!(!edge.log().contains("are cut"), "{}", edge.log());
+}
+
 /// Who does not end is cut at the deadline.
 #[test]
 fn the_deadline_ends_what_does_not_end() {

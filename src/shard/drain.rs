@@ -29,7 +29,10 @@ pub(crate) async fn run(shard: Rc<Shard>) {
             break;
         }
         if shard.ring.now_ms() >= deadline_ms {
-            tracing::warn!(connections = shard.connections.get(), "the drain deadline has come: remaining connections are cut");
+            let connections = shard.connections.get();
+            if connections > 0 {
+                tracing::warn!(connections, "the drain deadline has come: remaining connections are cut");
+            }
             break;
         }
         shard.ring.sleep(LOOK_MS).await;
