@@ -127,7 +127,6 @@ fn build(config: Config, cores: Cores, open_files: u64, announce: Announce) -> R
         cpus: cores.shards,
         limits: Default::default(),
         drain_timeout: config.drain_timeout,
-        pre_stop_delay: config.pre_stop_delay,
         connections_max: connections_max(open_files),
     };
     let listens: Vec<(bool, SocketAddr)> = shard_config.listeners.iter().map(|listener| (listener.tls, listener.address)).collect();

@@ -48,8 +48,6 @@ pub struct Config {
     pub limits: HeadLimits,
     /// How long requests in flight may go on after [`Shards::drain`].
     pub drain_timeout: Duration,
-    /// Waited before [`Shards::drain`] by whoever calls it; kept here so that one place holds all of it.
-    pub pre_stop_delay: Duration,
     /// Most connections of the whole process; over it a new one is closed at once.
     pub connections_max: usize,
 }
