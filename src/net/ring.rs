@@ -68,8 +68,11 @@ enum Operation {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RingStats {
     pub sleeps: u64,
+    /// System calls into the ring.
+    pub enters: u64,
     pub submissions: u64,
     pub completions: u64,
+    /// Times a socket had to wait for a receive buffer.
     pub starved: u64,
     pub slots: usize,
     pub free_slots: usize,
@@ -478,6 +481,7 @@ impl Inner {
 
     /// One system call: submit, and wait for `want` completions at most `timeout_ms`.
     fn submit(&mut self, want: u32, timeout_ms: Option<u64>) {
+        self.stats.enters += 1;
         let timespec = timeout_ms.map(|ms| types::Timespec::from(Duration::from_millis(ms)));
         let argument = WaitArgument {
             signal_mask: 0,

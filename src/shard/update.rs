@@ -13,6 +13,7 @@ use crate::shard::state::Shard;
 use crate::shard::world::World;
 use crate::snapshot::Snapshot;
 use crate::snapshot::channel::Served;
+use crate::telemetry::metrics::RingSample;
 
 /// How often the access log is handed on and pools are swept, in milliseconds.
 const CHORES_MS: u64 = 100;
@@ -81,6 +82,15 @@ async fn chores(shard: Rc<Shard>) {
         shard.sweep_pools();
         let stats = shard.ring.stats();
         shard.metrics.loop_turn(stats.busy_us, stats.asleep_us);
+        shard.metrics.ring(&RingSample {
+            enters: stats.enters,
+            submissions: stats.submissions,
+            completions: stats.completions,
+            starved: stats.starved,
+            sockets: stats.slots - stats.free_slots,
+            buffers_lent: stats.buffers - stats.buffers_available,
+        });
+        // Last of all: who has seen it counted sees the rest of this look too.
         shard.metrics.loop_lag(shard.ring.take_longest_turn_us());
     }
 }

@@ -126,12 +126,20 @@ impl Corelane {
 
     /// The sum of a metric over the series whose labels contain `labels`.
     pub fn metric(&self, name: &str, labels: &str) -> f64 {
-        let text = self.admin("/metrics").text();
-        let lines = text.lines().filter(|line| {
-            let rest = line.strip_prefix(name);
-            rest.is_some_and(|rest| rest.starts_with(['{', ' '])) && line.contains(labels)
-        });
-        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        sum_of(&self.metrics(), name, labels)
+    }
+
+    /// All metrics at one moment, for [`sum_of`].
+    pub fn metrics(&self) -> String {
+        self.admin("/metrics").text()
+    }
+
+    /// Waits until every shard has published what it has counted up to now; then as [`Self::metrics`].
+    pub fn settled_metrics(&self) -> String {
+        let looks = |page: &str| sum_of(page, "corelane_shard_loop_lag_seconds_count", "");
+        // One look may be under way; the one behind it begins later than this call.
+        let wanted = looks(&self.metrics()) + 2.0;
+        eventually("the shard looks at its counters", || Some(self.metrics()).filter(|page| looks(page) >= wanted))
     }
 
     pub fn pid(&self) -> u32 {
@@ -164,6 +172,26 @@ impl Corelane {
         }
     }
 
+    /// Stops every thread of the process: what is sent to it from now on waits, all of it, until [`Self::resume`].
+    pub fn pause(&self) {
+        self.signal(libc::SIGSTOP);
+        let tasks = format!("/proc/{}/task", self.pid());
+        eventually("every thread has stopped", || {
+            let threads = std::fs::read_dir(&tasks).expect("the process runs");
+            let stopped = |thread: std::io::Result<std::fs::DirEntry>| {
+                let stat = std::fs::read_to_string(thread.ok()?.path().join("stat")).ok()?;
+                // Behind the name, which is in brackets and may hold anything.
+                Some(stat.rsplit(')').next()?.trim_start().starts_with('T'))
+            };
+            threads.into_iter().all(|thread| stopped(thread).unwrap_or(true)).then_some(())
+        });
+    }
+
+    /// Lets a paused process go on.
+    pub fn resume(&self) {
+        self.signal(libc::SIGCONT);
+    }
+
     /// From now on the process may have this many descriptors open.
     pub fn limit_descriptors(&self, most: u64) {
         let limit = libc::rlimit { rlim_cur: most, rlim_max: 20_000 };
@@ -192,4 +220,13 @@ impl Drop for Corelane {
             assert!(!log.contains("panicked"), "{log}");
         }
     }
+}
+
+/// The sum of a metric on a page over the series whose labels contain `labels`.
+pub fn sum_of(page: &str, name: &str, labels: &str) -> f64 {
+    let lines = page.lines().filter(|line| {
+        let rest = line.strip_prefix(name);
+        rest.is_some_and(|rest| rest.starts_with(['{', ' '])) && line.contains(labels)
+    });
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }

@@ -17,6 +17,7 @@ pub use crate::telemetry::metrics::shard::ConnectionState;
 pub use crate::telemetry::metrics::shard::HandshakeSample;
 pub use crate::telemetry::metrics::shard::Protocol;
 pub use crate::telemetry::metrics::shard::RequestSample;
+pub use crate::telemetry::metrics::shard::RingSample;
 pub use crate::telemetry::metrics::shard::ShardMetrics;
 
 use std::collections::HashMap;
@@ -242,6 +243,7 @@ mod tests {
         shard.snapshot_version(7);
         shard.loop_turn(10, 90);
         shard.loop_lag(120);
+        shard.ring(&RingSample { enters: 11, submissions: 12, completions: 13, starved: 14, sockets: 15, buffers_lent: 16 });
         registry.propagated(Duration::from_millis(12));
         registry.findings(1, 2, 3);
         registry.upstreams(vec![EndpointHealth { service: "a/c:80".into(), endpoint: ([10, 0, 0, 1], 80).into(), healthy: true }]);
@@ -272,6 +274,13 @@ mod tests {
                 "corelane_config_age_seconds 2.5",
                 "corelane_shard_loop_lag_seconds_count 1",
                 r#"corelane_shard_busy_ratio{shard="1"} 0.001562"#,
+                r#"corelane_ring_enters_total{shard="0"} 0"#,
+                r#"corelane_ring_enters_total{shard="1"} 11"#,
+                r#"corelane_ring_submissions_total{shard="1"} 12"#,
+                r#"corelane_ring_completions_total{shard="1"} 13"#,
+                r#"corelane_ring_starved_total{shard="1"} 14"#,
+                r#"corelane_ring_sockets{shard="1"} 15"#,
+                r#"corelane_ring_buffers_lent{shard="1"} 16"#,
                 "corelane_access_log_dropped_total 0",
                 concat!("corelane_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
             ] {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::telemetry::metrics::cells::Distribution;
+use crate::telemetry::metrics::cells::Gauge;
 use crate::telemetry::metrics::cells::Histogram;
 use crate::telemetry::metrics::cells::Labelled;
 use crate::telemetry::metrics::exposition::Exposition;
@@ -15,6 +16,7 @@ use crate::telemetry::metrics::exposition::Page;
 use crate::telemetry::metrics::shard::CODE_CLASSES;
 use crate::telemetry::metrics::shard::ConnectionState;
 use crate::telemetry::metrics::shard::Protocol;
+use crate::telemetry::metrics::shard::RingCells;
 use crate::telemetry::metrics::shard::SeriesCells;
 use crate::telemetry::metrics::shard::ShardMetrics;
 
@@ -71,6 +73,7 @@ impl View<'_> {
         self.upstream(&mut page);
         self.configuration(&mut page);
         self.shards(&mut page);
+        self.rings(&mut page);
         self.process(&mut page);
         page.finish()
     }
@@ -240,6 +243,26 @@ impl View<'_> {
         let mut metric = page.metric(Kind::Gauge, "corelane_shard_busy_ratio", "Share of the last seconds in which a shard was awake.");
         for (index, shard) in self.shards.iter().enumerate() {
             metric.value(&[("shard", &index.to_string())], shard.busy_ppm.get() as f64 / 1e6);
+        }
+    }
+
+    fn rings(&self, page: &mut Page) {
+        self.of_rings(page, Kind::Counter, "corelane_ring_enters_total", "System calls into the io_uring of a shard.", |ring| &ring.enters);
+        let help = "Operations that a shard has asked its io_uring for.";
+        self.of_rings(page, Kind::Counter, "corelane_ring_submissions_total", help, |ring| &ring.submissions);
+        let help = "Completions that a shard has got from its io_uring.";
+        self.of_rings(page, Kind::Counter, "corelane_ring_completions_total", help, |ring| &ring.completions);
+        let help = "Times a socket of a shard had to wait for a receive buffer.";
+        self.of_rings(page, Kind::Counter, "corelane_ring_starved_total", help, |ring| &ring.starved);
+        self.of_rings(page, Kind::Gauge, "corelane_ring_sockets", "Sockets of clients and endpoints on a shard.", |ring| &ring.sockets);
+        let help = "Receive buffers of a shard that hold bytes not yet read or sent.";
+        self.of_rings(page, Kind::Gauge, "corelane_ring_buffers_lent", help, |ring| &ring.buffers_lent);
+    }
+
+    fn of_rings(&self, page: &mut Page, kind: Kind, name: &'static str, help: &'static str, cell: impl Fn(&RingCells) -> &Gauge) {
+        let mut metric = page.metric(kind, name, help);
+        for (index, shard) in self.shards.iter().enumerate() {
+            metric.value(&[("shard", &index.to_string())], cell(&shard.ring).get());
         }
     }
 

@@ -85,6 +85,32 @@ pub struct HandshakeSample {
     pub duration_us: u64,
 }
 
+/// What a shard's ring has done since it was made, and what it holds now.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RingSample {
+    /// System calls into the ring.
+    pub enters: u64,
+    pub submissions: u64,
+    pub completions: u64,
+    /// Times a socket had to wait for a receive buffer.
+    pub starved: u64,
+    /// Sockets that the kernel or a task still knows.
+    pub sockets: usize,
+    /// Receive buffers whose bytes somebody still reads or sends.
+    pub buffers_lent: usize,
+}
+
+/// The newest [`RingSample`], cell by cell.
+#[derive(Debug, Default)]
+pub(crate) struct RingCells {
+    pub(crate) enters: Gauge,
+    pub(crate) submissions: Gauge,
+    pub(crate) completions: Gauge,
+    pub(crate) starved: Gauge,
+    pub(crate) sockets: Gauge,
+    pub(crate) buffers_lent: Gauge,
+}
+
 /// Values of the label `code_class`; the first stands for a client that was gone before it could be told a status.
 pub(crate) const CODE_CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
@@ -146,6 +172,7 @@ pub struct ShardMetrics {
     pub(crate) upstream_in_flight: Gauge,
     pub(crate) snapshot_version: Gauge,
     pub(crate) loop_lag: Histogram,
+    pub(crate) ring: RingCells,
     busy_us: Counter,
     asleep_us: Counter,
     /// Parts of a million, over about the last [`BUSY_LOOKS`] looks.
@@ -232,6 +259,17 @@ impl ShardMetrics {
         self.asleep_us.add(asleep);
         let Some(now_ppm) = (busy * 1_000_000).checked_div(busy + asleep) else { return };
         self.busy_ppm.add((now_ppm as i64 - self.busy_ppm.get()) / BUSY_LOOKS);
+    }
+
+    /// What the ring has done so far; to be told about ten times a second.
+    pub fn ring(&self, sample: &RingSample) {
+        let cells = &self.ring;
+        cells.enters.set(sample.enters as i64);
+        cells.submissions.set(sample.submissions as i64);
+        cells.completions.set(sample.completions as i64);
+        cells.starved.set(sample.starved as i64);
+        cells.sockets.set(sample.sockets as i64);
+        cells.buffers_lent.set(sample.buffers_lent as i64);
     }
 
     /// The longest turn of the loop since the last look, about ten times a second: what a request waited while others were served.
