@@ -8,7 +8,7 @@ use crate::tally;
 
 /// Resamples of a ratio of plain numbers.
 pub const RESAMPLES: usize = 10_000;
-/// Resamples of a ratio of pooled quantiles, each of which adds up every histogram anew.
+/// Resamples of a ratio of pooled quantiles.
 pub const QUANTILE_RESAMPLES: usize = 1_000;
 /// Events beyond a quantile below which it is not stated.
 const EVENTS_BEYOND_MIN: f64 = 100.0;
@@ -82,13 +82,48 @@ pub fn quantile_ratio(subject: &[&Histogram<u64>], peer: &[&Histogram<u64>], qua
     if rounds < 2 {
         return None;
     }
+    let (subject, peer) = (Sums::of(&subject[..rounds]), Sums::of(&peer[..rounds]));
     let resampled = (0..QUANTILE_RESAMPLES).map(|_| {
         let picks: Vec<usize> = (0..rounds).map(|_| random.usize(..rounds)).collect();
-        let of = |histograms: &[&Histogram<u64>]| tally::quantile_us(&pool(picks.iter().map(|round| histograms[*round])), quantile);
-        of(subject) / of(peer)
+        subject.quantile(&picks, quantile) as f64 / peer.quantile(&picks, quantile) as f64
     });
     let (low, high) = interval(resampled.collect());
     Some(Ratio { ratio, low, high })
+}
+
+/// Running counts of several histograms over the values that occur in any of them: the quantile of any pool is a search away.
+struct Sums {
+    values: Vec<u64>,
+    /// For each histogram, how many of its events are at or below each value.
+    counts: Vec<Vec<u64>>,
+}
+
+impl Sums {
+    fn of(histograms: &[&Histogram<u64>]) -> Self {
+        let values: Vec<u64> = pool(histograms.iter().copied()).iter_recorded().map(|step| step.value_iterated_to()).collect();
+        let running = |histogram: &&Histogram<u64>| {
+            let mut sum = 0;
+            let mut up_to = |value: &u64| {
+                sum += histogram.count_at(*value);
+                sum
+            };
+            values.iter().map(&mut up_to).collect()
+        };
+        Self { counts: histograms.iter().map(running).collect(), values }
+    }
+
+    /// The value at a quantile of the pool of these histograms, any of which may be picked more than once.
+    fn quantile(&self, picks: &[usize], quantile: f64) -> u64 {
+        let below = |place: usize| picks.iter().map(|pick| self.counts[*pick][place]).sum::<u64>();
+        let Some(last) = self.values.len().checked_sub(1).filter(|last| below(*last) > 0) else { return 0 };
+        let wanted = ((below(last) as f64 * quantile).ceil() as u64).max(1);
+        let (mut low, mut high) = (0, last);
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            if below(middle) < wanted { low = middle + 1 } else { high = middle }
+        }
+        self.values[low]
+    }
 }
 
 /// The sum of histograms.
@@ -195,6 +230,20 @@ mod tests {
         }
         let ratio = quantile_ratio(&[&fast, &fast], &[&slow, &slow], 0.99, &mut Rng::with_seed(1)).unwrap();
         assert!((ratio.ratio - 0.1).abs() < 0.001 && ratio.claim() == Claim::Lower);
+    }
+
+    /// A quantile found in running counts is the one of the histograms' sum.
+    #[test]
+    fn a_quantile_of_running_counts_is_that_of_the_pool() {
+        let histograms = [times(1..5000), times([7; 100]), times((1..900).map(|number| number * number)), times([])];
+        let histograms: Vec<&Histogram<u64>> = histograms.iter().collect();
+        let sums = Sums::of(&histograms);
+        for picks in [vec![0, 1, 2, 3], vec![2, 2, 2, 1], vec![1, 1, 1, 1]] {
+            let pooled = pool(picks.iter().map(|pick| histograms[*pick]));
+            for quantile in [0.0001, 0.5, 0.9, 0.999, 1.0] {
+                assert_eq!(sums.quantile(&picks, quantile), pooled.value_at_quantile(quantile), "{picks:?} at {quantile}");
+            }
+        }
     }
 
     /// A quantile with fewer than 100 events beyond it is not stated.
