@@ -14,6 +14,7 @@ use crate::poller::Token;
 use crate::tally;
 use crate::tally::Failure;
 use crate::tally::Tally;
+use crate::timeline::Recorder;
 use crate::wire;
 use crate::wire::Progress;
 use crate::wire::ResponseCheck;
@@ -68,6 +69,7 @@ pub struct Client {
     pace: Pace,
     next_due: usize,
     window: Option<Window>,
+    recorder: Recorder,
     scratch: Scratch,
     connect_failures: u64,
     in_flight: u64,
@@ -126,6 +128,7 @@ impl Client {
             pace,
             next_due: 0,
             window: None,
+            recorder: Recorder::new(0, 0),
             scratch: Scratch::default(),
             connect_failures: 0,
             in_flight: 0,
@@ -154,6 +157,7 @@ impl Client {
     /// Where the proxy is gone.
     pub fn begin(&mut self, window: Window, now_ns: u64, poller: &Poller) -> io::Result<()> {
         self.window = Some(window);
+        self.recorder = Recorder::new(window.from_ns, window.until_ns);
         if let Pace::Open(due) = &self.pace {
             let planned = due.iter().filter(|due_ns| window.holds(window.begin_ns + **due_ns)).count();
             self.tally.planned = planned as u64;
@@ -209,6 +213,13 @@ impl Client {
     pub fn end(mut self) -> Tally {
         let unanswered = self.in_flight + self.waiting.len() as u64;
         self.tally.errors.timeout += unanswered;
+        for task in self.slots.iter().filter_map(|slot| slot.task) {
+            self.recorder.error(task.intended_ns);
+        }
+        for intended_ns in &self.waiting {
+            self.recorder.error(*intended_ns);
+        }
+        self.tally.timeline = self.recorder.timeline();
         self.tally
     }
 
@@ -311,11 +322,13 @@ impl Client {
         let Some(window) = self.window else { return };
         let completed_inside = window.holds(now_ns);
         self.tally.completed += u64::from(completed_inside);
-        let counts = match self.pace {
-            Pace::Open(_) => window.holds(task.intended_ns),
-            Pace::Closed => completed_inside,
+        self.recorder.answer(now_ns);
+        let counted_at_ns = match self.pace {
+            Pace::Open(_) => task.intended_ns,
+            Pace::Closed => now_ns,
         };
-        if counts {
+        if window.holds(counted_at_ns) {
+            self.recorder.latency(counted_at_ns, now_ns - task.intended_ns);
             tally::record(&mut self.tally.latency, now_ns - task.intended_ns);
             tally::record(&mut self.tally.service, now_ns - task.sent_ns);
             tally::record(&mut self.tally.request_leg, met_ns.saturating_sub(task.sent_ns));
@@ -364,6 +377,7 @@ impl Client {
             self.in_flight -= 1;
         }
         self.tally.errors.count(&failure);
+        self.recorder.error(now_ns);
         if let Failure::Connect(error) = failure {
             self.connect_failures += 1;
             if self.connect_failures > CONNECT_FAILURES_MAX {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use fastrand::Rng;
+use serde::Deserialize;
 use serde::Serialize;
 
 use crate::client::Target;
@@ -67,7 +68,7 @@ pub struct Measured {
 }
 
 /// What a peer says of itself.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Version {
     pub peer: String,
     pub version: String,
@@ -94,7 +95,8 @@ pub struct Block {
 }
 
 /// Why a block is not counted where enough others are clean.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Mark {
     /// A response that was not the right one.
     Errors,

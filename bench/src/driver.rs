@@ -15,6 +15,7 @@ use crate::poller::Role;
 use crate::scenario::Load;
 use crate::schedule;
 use crate::tally::Tally;
+use crate::timeline;
 use crate::upstream::Upstream;
 use crate::wire::Answer;
 
@@ -41,6 +42,13 @@ pub struct Round {
     pub driver_busy: f64,
     /// Connections the proxy opened to the upstream within the window.
     pub upstream_opened: u64,
+}
+
+impl Round {
+    /// Notes what was done to the proxy at a time of the window, in seconds from its beginning.
+    pub fn note(&mut self, at_s: f64, what: impl Into<String>) {
+        self.tally.timeline.note(at_s, what);
+    }
 }
 
 /// Client, upstream and clock of a run.
@@ -107,8 +115,16 @@ impl Driver {
         self.run_until(&mut client, from_ns)?;
         let before = proxy.map(Processes::usage).transpose()?;
         let (window_from_ns, opened) = (self.clock.now_ns(), self.upstream.accepted);
-        let busy_ns = self.run_until(&mut client, until_ns)?;
+        let mut busy_ns = 0;
+        let mut cpu_ns: Vec<u64> = before.iter().map(|usage| usage.cpu_ns).collect();
+        for border_ns in timeline::borders(from_ns, until_ns) {
+            busy_ns += self.run_until(&mut client, border_ns)?;
+            if border_ns < until_ns {
+                cpu_ns.extend(proxy.map(Processes::cpu_ns).transpose()?);
+            }
+        }
         let after = proxy.map(Processes::usage).transpose()?;
+        cpu_ns.extend(after.iter().map(|usage| usage.cpu_ns));
         let window_ns = self.clock.now_ns() - window_from_ns;
         let upstream_opened = self.upstream.accepted - opened;
 
@@ -118,7 +134,9 @@ impl Driver {
             self.turn(&mut client)?;
         }
         let usage = before.zip(after).map(|(before, after)| after.since(before));
-        Ok(Round { tally: client.end(), usage, window_ns, driver_busy: busy_ns as f64 / window_ns as f64, upstream_opened })
+        let mut tally = client.end();
+        tally.timeline.spend(&cpu_ns);
+        Ok(Round { tally, usage, window_ns, driver_busy: busy_ns as f64 / window_ns as f64, upstream_opened })
     }
 
     /// A client whose connections are all open.

@@ -4,10 +4,12 @@ use std::fs;
 use std::io;
 use std::process::Command;
 
+use serde::Deserialize;
 use serde::Serialize;
 
 /// A host as far as it matters beside a table.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Host {
     pub processor: String,
     pub cpus: usize,

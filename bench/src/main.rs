@@ -14,6 +14,7 @@ use corelane_bench::compare::Settings;
 use corelane_bench::cpu;
 use corelane_bench::driver::Driver;
 use corelane_bench::driver::Span;
+use corelane_bench::hgrm;
 use corelane_bench::host;
 use corelane_bench::host::Host;
 use corelane_bench::report;
@@ -137,7 +138,7 @@ fn measure(scenarios: &[String], peers: Vec<String>, how: &How) -> io::Result<Re
     Ok(Results { date: now.strftime("%Y-%m-%d %H:%M %Z").to_string(), commit, command, host, measured })
 }
 
-/// Writes `results/<date>-<commit>.md` and `.json`.
+/// Writes `results/<date>-<commit>.md` and `.json`, and the percentiles into a directory of that name.
 fn keep(results: &Results, how: &How) -> io::Result<()> {
     let directory = how.directory.join("results");
     std::fs::create_dir_all(&directory)?;
@@ -147,6 +148,15 @@ fn keep(results: &Results, how: &How) -> io::Result<()> {
         let path = directory.join(format!("{stem}.{ending}"));
         std::fs::write(&path, text).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
         println!("{}", path.display());
+    }
+    let distributions: Vec<(String, String)> = results.measured.series.iter().flat_map(hgrm::files).collect();
+    if !distributions.is_empty() {
+        let directory = directory.join(stem);
+        std::fs::create_dir_all(&directory)?;
+        for (name, text) in distributions {
+            std::fs::write(directory.join(name), text)?;
+        }
+        println!("{}", directory.display());
     }
     Ok(())
 }

@@ -1,58 +1,76 @@
-//! The results of a run as data: every block, with all of its histograms.
+//! The results of a run as data: every block, with all of its histograms, to be written and read again.
 
 use std::io;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
+use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::Serializer;
 use hdrhistogram::serialization::V2DeflateSerializer;
+use serde::Deserialize;
 use serde::Serialize;
 
 use crate::compare::Block;
+use crate::compare::Mark;
+use crate::compare::Measured;
 use crate::compare::Results;
 use crate::compare::Series;
 use crate::compare::Version;
+use crate::cpu::Usage;
+use crate::driver::Round;
+use crate::driver::Span;
 use crate::host::Host;
 use crate::scenario::Load;
 use crate::scenario::Scenario;
 use crate::table;
 use crate::table::Row;
+use crate::tally;
 use crate::tally::Errors;
+use crate::tally::Tally;
 use crate::tally::UNIT_NS;
+use crate::timeline::Timeline;
 
-/// Changes when a reader of the old form would misread the new one.
+/// Changes when a reader of the old form would misread the new one; a field that is added is no such change.
 const SCHEMA: u32 = 1;
 
-#[derive(Serialize)]
-struct Document<'a> {
+/// The field that is read before all others.
+#[derive(Deserialize)]
+struct Head {
     schema: u32,
-    histogram_unit_ns: u64,
-    date: &'a str,
-    commit: &'a str,
-    command: &'a str,
-    host: &'a Host,
-    versions: &'a [Version],
-    series: Vec<SeriesDocument<'a>>,
 }
 
-#[derive(Serialize)]
-struct SeriesDocument<'a> {
-    scenario: &'a Scenario,
+#[derive(Serialize, Deserialize)]
+struct Document {
+    schema: u32,
+    histogram_unit_ns: u64,
+    date: String,
+    commit: String,
+    command: String,
+    host: Host,
+    versions: Vec<Version>,
+    series: Vec<SeriesDocument>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SeriesDocument {
+    scenario: Scenario,
     load: Load,
     warm_up_s: f64,
     window_s: f64,
+    /// For readers without our statistics; we reckon it anew from the blocks.
+    #[serde(skip_deserializing)]
     summary: Vec<Row>,
-    blocks: Vec<BlockDocument<'a>>,
+    blocks: Vec<BlockDocument>,
 }
 
-#[derive(Serialize)]
-struct BlockDocument<'a> {
+#[derive(Serialize, Deserialize)]
+struct BlockDocument {
     round: u32,
     /// Place within the round: peers run in random order.
     place: u32,
-    peer: &'a str,
-    marks: Vec<String>,
+    peer: String,
+    marks: Vec<Mark>,
     window_ns: u64,
     planned: u64,
     sent: u64,
@@ -64,6 +82,8 @@ struct BlockDocument<'a> {
     driver_busy: f64,
     stolen: f64,
     upstream_opened: u64,
+    #[serde(default)]
+    timeline: Timeline,
     latency: String,
     service: String,
     lateness: String,
@@ -76,38 +96,79 @@ struct BlockDocument<'a> {
 /// # Errors
 /// None that a run can cause; the encoders have some.
 pub fn json(results: &Results) -> io::Result<String> {
-    let series = results.measured.series.iter().map(series_document).collect::<io::Result<Vec<_>>>()?;
     let document = Document {
         schema: SCHEMA,
         histogram_unit_ns: UNIT_NS,
-        date: &results.date,
-        commit: &results.commit,
-        command: &results.command,
-        host: &results.host,
-        versions: &results.measured.versions,
-        series,
+        date: results.date.clone(),
+        commit: results.commit.clone(),
+        command: results.command.clone(),
+        host: results.host.clone(),
+        versions: results.measured.versions.clone(),
+        series: results.measured.series.iter().map(series_document).collect::<io::Result<_>>()?,
     };
     serde_json::to_string(&document).map_err(io::Error::other)
 }
 
-fn series_document(series: &Series) -> io::Result<SeriesDocument<'_>> {
+/// Reads what [`json`] has written.
+///
+/// # Errors
+/// Where the text is no such document, of another schema, or has histograms that cannot be added to ours.
+pub fn read(text: &str) -> io::Result<Results> {
+    let head: Head = serde_json::from_str(text)?;
+    if head.schema != SCHEMA {
+        return Err(io::Error::other(format!("schema {} instead of {SCHEMA}: read it with the bench that wrote it", head.schema)));
+    }
+    let document: Document = serde_json::from_str(text)?;
+    if document.histogram_unit_ns != UNIT_NS {
+        let unit = document.histogram_unit_ns;
+        return Err(io::Error::other(format!("histogram_unit_ns = {unit} instead of {UNIT_NS}: read it with the bench that wrote it")));
+    }
+    Ok(Results {
+        date: document.date,
+        commit: document.commit,
+        command: document.command,
+        host: document.host,
+        measured: Measured {
+            series: document.series.into_iter().map(|series| series_of(series, &document.versions)).collect::<io::Result<_>>()?,
+            versions: document.versions,
+        },
+    })
+}
+
+fn series_document(series: &Series) -> io::Result<SeriesDocument> {
     Ok(SeriesDocument {
-        scenario: &series.scenario,
+        scenario: series.scenario.clone(),
         load: series.load,
         warm_up_s: series.span.warm_up_ns as f64 / 1e9,
         window_s: series.span.window_ns as f64 / 1e9,
         summary: table::rows(series),
-        blocks: series.blocks.iter().map(block_document).collect::<io::Result<Vec<_>>>()?,
+        blocks: series.blocks.iter().map(block_document).collect::<io::Result<_>>()?,
     })
 }
 
-fn block_document(block: &Block) -> io::Result<BlockDocument<'_>> {
+fn series_of(document: SeriesDocument, versions: &[Version]) -> io::Result<Series> {
+    Ok(Series {
+        scenario: document.scenario,
+        load: document.load,
+        span: Span { warm_up_ns: (document.warm_up_s * 1e9) as u64, window_ns: (document.window_s * 1e9) as u64 },
+        // Those that ran, the subject first: the order of the versions is that of the peers.
+        peers: versions
+            .iter()
+            .map(|version| &version.peer)
+            .filter(|peer| document.blocks.iter().any(|block| block.peer == **peer))
+            .cloned()
+            .collect(),
+        blocks: document.blocks.into_iter().map(block_of).collect::<io::Result<_>>()?,
+    })
+}
+
+fn block_document(block: &Block) -> io::Result<BlockDocument> {
     let (tally, usage) = (&block.round.tally, block.round.usage);
     Ok(BlockDocument {
         round: block.number,
         place: block.place,
-        peer: &block.peer,
-        marks: block.marks.iter().map(ToString::to_string).collect(),
+        peer: block.peer.clone(),
+        marks: block.marks.clone(),
         window_ns: block.round.window_ns,
         planned: tally.planned,
         sent: tally.sent,
@@ -119,11 +180,46 @@ fn block_document(block: &Block) -> io::Result<BlockDocument<'_>> {
         driver_busy: block.round.driver_busy,
         stolen: block.stolen,
         upstream_opened: block.round.upstream_opened,
+        timeline: tally.timeline.clone(),
         latency: encode(&tally.latency)?,
         service: encode(&tally.service)?,
         lateness: encode(&tally.lateness)?,
         request_leg: encode(&tally.request_leg)?,
         response_leg: encode(&tally.response_leg)?,
+    })
+}
+
+fn block_of(document: BlockDocument) -> io::Result<Block> {
+    let usage = document.cpu_ns.map(|cpu_ns| Usage {
+        cpu_ns,
+        wait_ns: document.run_queue_wait_ns.unwrap_or(0),
+        memory_bytes: document.memory_bytes.unwrap_or(0),
+    });
+    let tally = Tally {
+        latency: decode(&document.latency)?,
+        service: decode(&document.service)?,
+        lateness: decode(&document.lateness)?,
+        request_leg: decode(&document.request_leg)?,
+        response_leg: decode(&document.response_leg)?,
+        planned: document.planned,
+        sent: document.sent,
+        completed: document.completed,
+        errors: document.errors,
+        timeline: document.timeline,
+    };
+    Ok(Block {
+        number: document.round,
+        place: document.place,
+        peer: document.peer,
+        round: Round {
+            tally,
+            usage,
+            window_ns: document.window_ns,
+            driver_busy: document.driver_busy,
+            upstream_opened: document.upstream_opened,
+        },
+        stolen: document.stolen,
+        marks: document.marks,
     })
 }
 
@@ -133,11 +229,20 @@ fn encode(histogram: &Histogram<u64>) -> io::Result<String> {
     Ok(STANDARD.encode(bytes))
 }
 
+/// A histogram with the bounds of ours, so that it may be added to others.
+fn decode(text: &str) -> io::Result<Histogram<u64>> {
+    let bytes = STANDARD.decode(text).map_err(io::Error::other)?;
+    let read: Histogram<u64> = Deserializer::new().deserialize(&mut bytes.as_slice()).map_err(|error| {
+        io::Error::other(format!("a histogram is not as HdrHistogram V2 encodes it: {error}; the file was changed or cut short"))
+    })?;
+    let mut histogram = tally::histogram();
+    histogram.add(&read).map_err(|error| io::Error::other(format!("a histogram has other bounds than ours: {error}")))?;
+    Ok(histogram)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tally;
-    use hdrhistogram::serialization::Deserializer;
 
     /// A histogram in a report can be read again, count by count.
     #[test]
@@ -146,8 +251,32 @@ mod tests {
         for span_us in [3, 90, 90, 5000] {
             tally::record(&mut times, span_us * 1000);
         }
-        let bytes = STANDARD.decode(encode(&times).unwrap()).unwrap();
-        let read: Histogram<u64> = Deserializer::new().deserialize(&mut bytes.as_slice()).unwrap();
-        assert_eq!(read, times);
+        assert_eq!(decode(&encode(&times).unwrap()).unwrap(), times);
+    }
+
+    /// What is no histogram is refused with words, not with a panic.
+    #[test]
+    fn a_broken_histogram_is_refused() {
+        let whole = encode(&tally::histogram()).unwrap();
+        for text in ["", "%", "AAAA", &whole[..whole.len() / 2]] {
+            assert!(decode(text).is_err(), "{text}");
+        }
+    }
+
+    /// A run that is written, read and written again is the same text: nothing is lost on the way.
+    #[test]
+    fn a_run_survives_the_report() {
+        let written = json(&crate::sample::results()).unwrap();
+        let again = json(&read(&written).unwrap()).unwrap();
+        assert_eq!(written, again);
+    }
+
+    /// A document of another schema is refused before anything else in it is read.
+    #[test]
+    fn another_schema_is_refused() {
+        let error = read(r#"{"schema": 999, "new": true}"#).err().unwrap().to_string();
+        assert!(error.contains("schema 999"), "{error}");
+        let other_unit = json(&crate::sample::results()).unwrap().replacen("\"histogram_unit_ns\":100", "\"histogram_unit_ns\":7", 1);
+        assert!(read(&other_unit).is_err());
     }
 }

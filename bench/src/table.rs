@@ -51,6 +51,12 @@ fn counted(series: &Series) -> impl Fn(&Block) -> bool {
     move |block| if strict { block.marks.is_empty() } else { !block.marks.iter().any(|mark| mark.is_fatal()) }
 }
 
+/// All latencies of a peer's counted blocks.
+pub(crate) fn pooled(series: &Series, peer: &str) -> Histogram<u64> {
+    let counts = counted(series);
+    statistics::pool(series.blocks.iter().filter(|block| block.peer == peer && counts(block)).map(|block| &block.round.tally.latency))
+}
+
 /// The rows of one table, subject first.
 pub fn rows(series: &Series) -> Vec<Row> {
     let counts = counted(series);

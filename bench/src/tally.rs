@@ -3,14 +3,16 @@
 use std::io;
 
 use hdrhistogram::Histogram;
+use serde::Deserialize;
 use serde::Serialize;
 
+use crate::timeline::Timeline;
 use crate::wire::Wrong;
 
 /// Nanoseconds of one histogram unit.
 pub const UNIT_NS: u64 = 100;
 /// The longest time told apart, in units: one minute.
-const VALUE_MAX: u64 = 60_000_000_000 / UNIT_NS;
+pub(crate) const VALUE_MAX: u64 = 60_000_000_000 / UNIT_NS;
 const SIGNIFICANT_DIGITS: u8 = 3;
 
 /// An empty histogram of times; all of a run are alike, so that they can be added.
@@ -20,11 +22,21 @@ pub fn histogram() -> Histogram<u64> {
 
 /// The value at a quantile in microseconds.
 pub fn quantile_us(histogram: &Histogram<u64>, quantile: f64) -> f64 {
-    histogram.value_at_quantile(quantile) as f64 * UNIT_NS as f64 / 1000.0
+    microseconds(histogram.value_at_quantile(quantile))
+}
+
+/// A histogram's value in microseconds.
+pub(crate) fn microseconds(units: u64) -> f64 {
+    units as f64 * UNIT_NS as f64 / 1000.0
+}
+
+/// A span in units of a histogram, one at least.
+pub(crate) fn units(span_ns: u64) -> u64 {
+    (span_ns / UNIT_NS).max(1)
 }
 
 /// Responses that were not the one expected, by what was wrong.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Errors {
     /// Another status than 200.
     pub status: u64,
@@ -81,6 +93,8 @@ pub struct Tally {
     /// Good responses that arrived within the window, whenever they were due.
     pub completed: u64,
     pub errors: Errors,
+    /// The same window second by second.
+    pub timeline: Timeline,
 }
 
 impl Default for Tally {
@@ -95,13 +109,14 @@ impl Default for Tally {
             sent: 0,
             completed: 0,
             errors: Errors::default(),
+            timeline: Timeline::default(),
         }
     }
 }
 
 /// Adds a span of nanoseconds to a histogram; longer than a minute counts as a minute.
 pub(crate) fn record(histogram: &mut Histogram<u64>, span_ns: u64) {
-    histogram.saturating_record((span_ns / UNIT_NS).max(1));
+    histogram.saturating_record(units(span_ns));
 }
 
 #[cfg(test)]

@@ -1,0 +1,86 @@
+//! A small run that nobody measured, for tests of what is made of results.
+
+use crate::compare::Block;
+use crate::compare::Mark;
+use crate::compare::Measured;
+use crate::compare::Results;
+use crate::compare::Series;
+use crate::compare::Version;
+use crate::cpu::Usage;
+use crate::driver::Round;
+use crate::driver::Span;
+use crate::host::Host;
+use crate::scenario::Load;
+use crate::scenario::Scenario;
+use crate::schedule::Arrivals;
+use crate::tally;
+use crate::tally::Tally;
+use crate::timeline::Timeline;
+
+/// Rounds of each load, and seconds of each block.
+const ROUNDS: u32 = 4;
+const SECONDS: u64 = 3;
+/// Answers in each block.
+pub(crate) const ANSWERS: u64 = 30_000;
+
+/// Two scenarios, saturated and open, `ours` against `theirs` and `<odd> & "peer"`; one block has an event, one a mark.
+pub(crate) fn results() -> Results {
+    let peers = ["ours", "theirs", "<odd> & \"peer\""].map(str::to_owned);
+    let loads = [Load::Saturate, Load::Open { rate_per_s: ANSWERS as f64 / SECONDS as f64, arrivals: Arrivals::Poisson }];
+    let series = ["small-1k", "large-64k"].into_iter().flat_map(|name| loads.map(|load| series(name, load, &peers)));
+    Results {
+        date: "2026-01-02 03:04 UTC".to_owned(),
+        commit: "0123456789".to_owned(),
+        command: "corelane-bench compare".to_owned(),
+        host: Host { processor: "A processor".to_owned(), cpus: 2, memory_gb: 4, ..Host::default() },
+        measured: Measured {
+            versions: peers.iter().map(|peer| Version { peer: peer.clone(), version: format!("{peer} 1.0") }).collect(),
+            series: series.collect(),
+        },
+    }
+}
+
+fn series(name: &str, load: Load, peers: &[String]) -> Series {
+    let scenario = Scenario {
+        name: name.to_owned(),
+        work: "some work".to_owned(),
+        connections: 1,
+        body_bytes: 1024,
+        tls: false,
+        close: false,
+        loads: vec![load],
+    };
+    let mut blocks = Vec::new();
+    for number in 0..ROUNDS {
+        for (place, peer) in peers.iter().enumerate() {
+            blocks.push(block(peer, number, place as u32, 100 + 50 * place as u64));
+        }
+    }
+    blocks[0].round.note(1.5, "reload <1>");
+    blocks[1].marks = vec![Mark::Late];
+    let span = Span { warm_up_ns: 0, window_ns: SECONDS * 1_000_000_000 };
+    Series { scenario, load, span, peers: peers.to_vec(), blocks }
+}
+
+/// A block whose times lie between `base_us` and twice that, and which costs a fifth of them.
+fn block(peer: &str, number: u32, place: u32, base_us: u64) -> Block {
+    let mut tally = Tally { planned: ANSWERS, sent: ANSWERS, completed: ANSWERS, ..Tally::default() };
+    for answer in 0..ANSWERS {
+        let span_us = base_us + base_us * answer / ANSWERS + u64::from(number);
+        tally::record(&mut tally.latency, span_us * 1000);
+        tally::record(&mut tally.service, span_us * 1000);
+    }
+    let seconds = SECONDS as usize;
+    tally.timeline = Timeline {
+        requests: vec![ANSWERS / SECONDS; seconds],
+        errors: vec![0; seconds],
+        p50_us: vec![Some(base_us as f64 * 1.5); seconds],
+        p99_us: vec![Some(base_us as f64 * 2.0); seconds],
+        max_us: vec![None; seconds],
+        cpu_us: vec![base_us / 5 * ANSWERS / SECONDS; seconds],
+        events: Vec::new(),
+    };
+    let usage = Usage { cpu_ns: base_us / 5 * 1000 * ANSWERS, wait_ns: 0, memory_bytes: 5 << 20 };
+    let round = Round { tally, usage: Some(usage), window_ns: SECONDS * 1_000_000_000, driver_busy: 0.5, upstream_opened: 3 };
+    Block { number, place, peer: peer.to_owned(), round, stolen: 0.0, marks: Vec::new() }
+}
