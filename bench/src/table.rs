@@ -171,43 +171,69 @@ fn reading(subject: &str) -> String {
     )
 }
 
-fn table(series: &Series) -> String {
-    let rows = rows(series);
-    let mut out = format!("\n## {}, {}\n\n{}.", series.scenario.name, series.load, series.scenario.work);
-    let first = rows.first();
-    let _infallible = write!(
-        out,
-        " {} blocks a peer of {} s, after {} s of warm-up.",
-        first.map_or(0, |row| row.blocks),
-        series.span.window_ns as f64 / 1e9,
-        series.span.warm_up_ns as f64 / 1e9
-    );
-    if rows.iter().any(|row| row.used > row.clean) {
-        out.push_str(" **Disturbed**: too few blocks were clean (last column), so all without errors are counted.");
-    }
-    let open = series.load != Load::Saturate;
-    let mut header = String::from("| | requests/s | CPU µs | ratio |");
-    if open {
-        header.push_str(" p50 µs | ratio | p99 µs | ratio | p99.9 µs | ratio |");
-    }
-    header.push_str(" MB | opened per 1000 | driver busy | errors | clean |");
-    let columns = header.matches('|').count() - 1;
-    let _infallible = write!(out, "\n\n{header}\n|{}\n", "---|".repeat(columns));
-    for row in rows {
-        let mut cells = vec![row.peer.clone(), throughput(&row), number(row.cpu_us, 1), ratio(row.cpu_ratio)];
+/// What a page says of one series, whatever the page is made of. Cells are text; `**` around one makes it bold.
+pub(crate) struct Table {
+    pub(crate) title: String,
+    pub(crate) work: String,
+    pub(crate) disturbed: bool,
+    pub(crate) header: Vec<&'static str>,
+    pub(crate) rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub(crate) fn of(series: &Series) -> Self {
+        let rows = rows(series);
+        let open = series.load != Load::Saturate;
+        let mut header = vec!["", "requests/s", "CPU µs", "ratio"];
         if open {
-            for (value, of) in [(row.p50_us, row.p50_ratio), (row.p99_us, row.p99_ratio), (row.p999_us, row.p999_ratio)] {
-                cells.extend([number(value, 0), ratio(of)]);
-            }
+            header.extend(["p50 µs", "ratio", "p99 µs", "ratio", "p99.9 µs", "ratio"]);
         }
-        cells.extend([
-            number(row.memory_mb, 0),
-            number(row.upstream_opened_per_1000, 1),
-            number(row.driver_busy.map(|busy| busy * 100.0), 0) + " %",
-            row.errors.to_string(),
-            format!("{}/{}", row.clean, row.blocks),
-        ]);
-        let _infallible = writeln!(out, "| {} |", cells.join(" | "));
+        header.extend(["MB", "opened per 1000", "driver busy", "errors", "clean"]);
+        Self {
+            title: format!("{}, {}", series.scenario.name, series.load),
+            work: format!(
+                "{}. {} blocks a peer of {} s, after {} s of warm-up.",
+                series.scenario.work,
+                rows.first().map_or(0, |row| row.blocks),
+                series.span.window_ns as f64 / 1e9,
+                series.span.warm_up_ns as f64 / 1e9
+            ),
+            disturbed: rows.iter().any(|row| row.used > row.clean),
+            header,
+            rows: rows.iter().map(|row| cells(row, open)).collect(),
+        }
+    }
+}
+
+/// What a disturbed series is called, and why.
+pub(crate) const DISTURBED: &str = "too few blocks were clean (last column), so all without errors are counted.";
+
+fn cells(row: &Row, open: bool) -> Vec<String> {
+    let mut cells = vec![row.peer.clone(), throughput(row), number(row.cpu_us, 1), ratio(row.cpu_ratio)];
+    if open {
+        for (value, of) in [(row.p50_us, row.p50_ratio), (row.p99_us, row.p99_ratio), (row.p999_us, row.p999_ratio)] {
+            cells.extend([number(value, 0), ratio(of)]);
+        }
+    }
+    cells.extend([
+        number(row.memory_mb, 0),
+        number(row.upstream_opened_per_1000, 1),
+        number(row.driver_busy.map(|busy| busy * 100.0), 0) + " %",
+        row.errors.to_string(),
+        format!("{}/{}", row.clean, row.blocks),
+    ]);
+    cells
+}
+
+fn table(series: &Series) -> String {
+    let table = Table::of(series);
+    let mut out = format!("\n## {}\n\n{}", table.title, table.work);
+    if table.disturbed {
+        let _infallible = write!(out, " **Disturbed**: {DISTURBED}");
+    }
+    let _infallible = write!(out, "\n\n|{} |\n|{}\n", table.header.join(" | "), "---|".repeat(table.header.len()));
+    for row in &table.rows {
+        let _infallible = writeln!(out, "| {} |", row.join(" | "));
     }
     out
 }
