@@ -12,6 +12,7 @@ pub mod cpu;
 pub mod driver;
 pub mod hgrm;
 pub mod host;
+pub mod html;
 pub mod peers;
 pub mod poller;
 pub mod report;

@@ -17,6 +17,7 @@ use corelane_bench::driver::Span;
 use corelane_bench::hgrm;
 use corelane_bench::host;
 use corelane_bench::host::Host;
+use corelane_bench::html;
 use corelane_bench::report;
 use corelane_bench::scenario::Load;
 use corelane_bench::schedule::Arrivals;
@@ -51,6 +52,11 @@ enum Command {
         peers: Vec<String>,
         #[command(flatten)]
         how: How,
+    },
+    /// Renders a results file anew: page, report and distributions beside it
+    Report {
+        /// A `.json` file of `results/`
+        results: PathBuf,
     },
 }
 
@@ -89,6 +95,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Run { scenario, peer, how } => measure(&[scenario], vec![peer], &how).map(|results| print!("{}", table::page(&results))),
         Command::Compare { scenarios, peers, how } => measure(&scenarios, peers, &how).and_then(|results| keep(&results, &how)),
+        Command::Report { results } => read(&results).and_then(|read| write(&read, &results.with_extension(""))),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -138,27 +145,48 @@ fn measure(scenarios: &[String], peers: Vec<String>, how: &How) -> io::Result<Re
     Ok(Results { date: now.strftime("%Y-%m-%d %H:%M %Z").to_string(), commit, command, host, measured })
 }
 
-/// Writes `results/<date>-<commit>.md` and `.json`, and the percentiles into a directory of that name.
+/// Writes what was measured to `results/<date>-<commit>`, with the endings of [`write`] and `.json`.
 fn keep(results: &Results, how: &How) -> io::Result<()> {
     let directory = how.directory.join("results");
     std::fs::create_dir_all(&directory)?;
     let date = results.date.split(' ').next().unwrap_or_default();
-    let stem = free_stem(&directory, &format!("{date}-{}", results.commit));
-    for (ending, text) in [("md", table::page(results)), ("json", report::json(results)?)] {
-        let path = directory.join(format!("{stem}.{ending}"));
-        std::fs::write(&path, text).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
-        println!("{}", path.display());
-    }
+    let stem = directory.join(free_stem(&directory, &format!("{date}-{}", results.commit)));
+    // The data first: all else can be made from it again.
+    write_file(&ended(&stem, "json"), &report::json(results)?)?;
+    write(results, &stem)
+}
+
+/// Writes what can be read: `.md`, `.html`, and percentiles into a directory without an ending.
+fn write(results: &Results, stem: &Path) -> io::Result<()> {
+    write_file(&ended(stem, "md"), &table::page(results))?;
+    write_file(&ended(stem, "html"), &html::page(results))?;
     let distributions: Vec<(String, String)> = results.measured.series.iter().flat_map(hgrm::files).collect();
     if !distributions.is_empty() {
-        let directory = directory.join(stem);
-        std::fs::create_dir_all(&directory)?;
-        for (name, text) in distributions {
-            std::fs::write(directory.join(name), text)?;
-        }
-        println!("{}", directory.display());
+        std::fs::create_dir_all(stem)?;
+    }
+    for (name, text) in distributions {
+        std::fs::write(stem.join(name), text)?;
     }
     Ok(())
+}
+
+fn write_file(path: &Path, text: &str) -> io::Result<()> {
+    std::fs::write(path, text).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+    println!("{}", path.display());
+    Ok(())
+}
+
+/// A path with an ending behind whatever dots it has.
+fn ended(stem: &Path, ending: &str) -> PathBuf {
+    let mut path = stem.as_os_str().to_owned();
+    path.push(".");
+    path.push(ending);
+    path.into()
+}
+
+fn read(path: &Path) -> io::Result<Results> {
+    let in_file = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    report::read(&std::fs::read_to_string(path).map_err(in_file)?).map_err(in_file)
 }
 
 /// A name no earlier run has taken: results are never overwritten.

@@ -42,7 +42,7 @@ pub struct Row {
 }
 
 /// The blocks a table counts: the clean ones, where every peer has at least half of them clean; else all that are not fatal.
-fn counted(series: &Series) -> impl Fn(&Block) -> bool {
+pub(crate) fn counted(series: &Series) -> impl Fn(&Block) -> bool {
     let strict = series.peers.iter().all(|peer| {
         let of_peer: Vec<&Block> = series.blocks.iter().filter(|block| block.peer == *peer).collect();
         let clean = of_peer.iter().filter(|block| block.marks.is_empty()).count();
@@ -159,7 +159,7 @@ fn host_line(results: &Results) -> String {
     )
 }
 
-fn reading(subject: &str) -> String {
+pub(crate) fn reading(subject: &str) -> String {
     format!(
         "Proxy on one CPU with one worker; driver and both endpoints in one thread on another. CPU time is that of all threads of all \
          processes of a proxy, median over blocks; on the loopback a sender pays for half of the receiver's TCP work, so figures compare \
