@@ -9,6 +9,7 @@ pub mod clock;
 pub mod compare;
 pub mod connection;
 pub mod cpu;
+pub mod diff;
 pub mod driver;
 pub mod hgrm;
 pub mod host;

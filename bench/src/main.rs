@@ -12,6 +12,8 @@ use corelane_bench::compare;
 use corelane_bench::compare::Results;
 use corelane_bench::compare::Settings;
 use corelane_bench::cpu;
+use corelane_bench::diff;
+use corelane_bench::diff::Question;
 use corelane_bench::driver::Driver;
 use corelane_bench::driver::Span;
 use corelane_bench::hgrm;
@@ -22,6 +24,11 @@ use corelane_bench::report;
 use corelane_bench::scenario::Load;
 use corelane_bench::schedule::Arrivals;
 use corelane_bench::table;
+
+/// Exit status where a comparison of two runs found the subject worse.
+const WORSE: u8 = 1;
+/// Exit status where nothing could be said.
+const FAILED: u8 = 2;
 
 /// Open-loop load, an upstream to answer it, and a fair comparison of the proxies between them.
 #[derive(Parser)]
@@ -57,6 +64,19 @@ enum Command {
     Report {
         /// A `.json` file of `results/`
         results: PathBuf,
+    },
+    /// Holds one results file against another; exit status 1 where the subject has got worse, 2 where that cannot be told
+    Diff {
+        /// A `.json` file of `results/`
+        before: PathBuf,
+        /// A later one
+        after: PathBuf,
+        /// The peer of both that changes are reckoned against; nginx, a floor or any other, if not given
+        #[arg(long)]
+        reference: Option<String>,
+        /// From what change on the subject is worse, if the interval excludes none
+        #[arg(long, value_name = "PERCENT", default_value_t = 5.0)]
+        fail_over: f64,
     },
 }
 
@@ -96,14 +116,30 @@ fn main() -> ExitCode {
         Command::Run { scenario, peer, how } => measure(&[scenario], vec![peer], &how).map(|results| print!("{}", table::page(&results))),
         Command::Compare { scenarios, peers, how } => measure(&scenarios, peers, &how).and_then(|results| keep(&results, &how)),
         Command::Report { results } => read(&results).and_then(|read| write(&read, &results.with_extension(""))),
+        Command::Diff { before, after, reference, fail_over } => match differ(&before, &after, reference.as_deref(), fail_over) {
+            Ok(true) => return ExitCode::from(WORSE),
+            done => done.map(|_| ()),
+        },
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("corelane-bench: {error}");
-            ExitCode::FAILURE
+            ExitCode::from(FAILED)
         }
     }
+}
+
+/// Prints what changed between two results files; true if the subject has got worse.
+fn differ(before: &Path, after: &Path, reference: Option<&str>, fail_over_percent: f64) -> io::Result<bool> {
+    let (before, after) = (read(before)?, read(after)?);
+    let question = Question { before: &before, after: &after, reference, fail_over_percent };
+    let answer = diff::answer(&question).map_err(io::Error::other)?;
+    print!("{}", answer.page);
+    for worse in &answer.worse {
+        eprintln!("worse: {worse}");
+    }
+    Ok(!answer.worse.is_empty())
 }
 
 fn measure(scenarios: &[String], peers: Vec<String>, how: &How) -> io::Result<Results> {

@@ -92,14 +92,14 @@ pub fn quantile_ratio(subject: &[&Histogram<u64>], peer: &[&Histogram<u64>], qua
 }
 
 /// Running counts of several histograms over the values that occur in any of them: the quantile of any pool is a search away.
-struct Sums {
+pub(crate) struct Sums {
     values: Vec<u64>,
     /// For each histogram, how many of its events are at or below each value.
     counts: Vec<Vec<u64>>,
 }
 
 impl Sums {
-    fn of(histograms: &[&Histogram<u64>]) -> Self {
+    pub(crate) fn of(histograms: &[&Histogram<u64>]) -> Self {
         let values: Vec<u64> = pool(histograms.iter().copied()).iter_recorded().map(|step| step.value_iterated_to()).collect();
         let running = |histogram: &&Histogram<u64>| {
             let mut sum = 0;
@@ -113,7 +113,7 @@ impl Sums {
     }
 
     /// The value at a quantile of the pool of these histograms, any of which may be picked more than once.
-    fn quantile(&self, picks: &[usize], quantile: f64) -> u64 {
+    pub(crate) fn quantile(&self, picks: &[usize], quantile: f64) -> u64 {
         let below = |place: usize| picks.iter().map(|pick| self.counts[*pick][place]).sum::<u64>();
         let Some(last) = self.values.len().checked_sub(1).filter(|last| below(*last) > 0) else { return 0 };
         let wanted = ((below(last) as f64 * quantile).ceil() as u64).max(1);
@@ -143,7 +143,7 @@ pub fn pooled_quantile_us(pooled: &Histogram<u64>, quantile: f64) -> Option<f64>
 }
 
 /// The 2.5th and 97.5th percentile.
-fn interval(mut values: Vec<f64>) -> (f64, f64) {
+pub(crate) fn interval(mut values: Vec<f64>) -> (f64, f64) {
     values.sort_by(f64::total_cmp);
     let at = |share: f64| values[((values.len() - 1) as f64 * share).round() as usize];
     (at(0.025), at(0.975))

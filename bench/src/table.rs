@@ -110,7 +110,7 @@ pub fn rows(series: &Series) -> Vec<Row> {
 }
 
 /// Blocks of the same round, subject first.
-fn paired<'a>(subject: &[&'a Block], peer: &[&'a Block]) -> Vec<(&'a Block, &'a Block)> {
+pub(crate) fn paired<'a>(subject: &[&'a Block], peer: &[&'a Block]) -> Vec<(&'a Block, &'a Block)> {
     subject.iter().filter_map(|ours| Some((*ours, *peer.iter().find(|theirs| theirs.number == ours.number)?))).collect()
 }
 

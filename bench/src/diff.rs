@@ -1,0 +1,372 @@
+//! Two runs held against each other: what a change has done to the subject, told apart from what the host has done to everyone.
+//!
+//! Hosts differ, and one host differs from hour to hour. So the subject is first held against a peer that both runs measured, in
+//! the same rounds, and only then the two runs against each other; figures without that peer stand beside, for what they are.
+
+use std::fmt::Write;
+
+use fastrand::Rng;
+use hdrhistogram::Histogram;
+
+use crate::compare::Block;
+use crate::compare::Results;
+use crate::compare::Series;
+use crate::scenario::Load;
+use crate::statistics;
+use crate::statistics::Ratio;
+use crate::statistics::Sums;
+use crate::table;
+
+/// Intervals are resampled from this seed: the same files give the same page.
+const SEED: u64 = 1;
+/// Whom a subject is held against, where nobody says: what changes least comes first.
+const REFERENCES: [&str; 2] = ["nginx", "floor"];
+
+/// What to hold against what.
+pub struct Question<'a> {
+    pub before: &'a Results,
+    pub after: &'a Results,
+    /// A peer of both runs; one is chosen, where none is named.
+    pub reference: Option<&'a str>,
+    /// The subject has got worse where the interval excludes 1 and the change is this large, in percent.
+    pub fail_over_percent: f64,
+}
+
+/// What came out.
+#[derive(Debug)]
+pub struct Answer {
+    /// As Markdown.
+    pub page: String,
+    /// What has got worse, in words.
+    pub worse: Vec<String>,
+}
+
+/// One figure of one peer in both runs; changes are after over before.
+struct Change {
+    metric: &'static str,
+    before: f64,
+    after: f64,
+    /// Of the ratio to the reference.
+    relative: Option<Ratio>,
+    absolute: Option<Ratio>,
+}
+
+/// Holds one run against another.
+///
+/// # Errors
+/// In words: where the runs have nothing in common, or not the peer that was named.
+pub fn answer(question: &Question<'_>) -> Result<Answer, String> {
+    let Question { before, after, .. } = question;
+    let subject = after.measured.versions.first().map(|version| version.peer.as_str()).ok_or("the second run measured nobody")?;
+    if !before.measured.versions.iter().any(|version| version.peer == subject) {
+        return Err(format!("{subject}, the subject of the second run, is not in the first one"));
+    }
+    let reference = reference(question, subject)?;
+    let pairs: Vec<(&Series, &Series)> = after
+        .measured
+        .series
+        .iter()
+        .filter_map(|series| Some((before.measured.series.iter().find(|earlier| is_same_work(earlier, series))?, series)))
+        .collect();
+    if pairs.is_empty() {
+        return Err("the runs have no scenario under the same load in common".to_owned());
+    }
+    let mut page = head(question, subject, reference);
+    let mut worse = Vec::new();
+    for (earlier, later) in pairs {
+        let _infallible = write!(page, "\n## {}, {}\n\n{}", later.scenario.name, later.load, table_head(reference));
+        for peer in later.peers.iter().filter(|peer| earlier.peers.contains(peer)) {
+            for change in changes(earlier, later, peer, reference.filter(|reference| reference != peer)) {
+                let is_worse = peer == subject && change.is_worse(question.fail_over_percent);
+                let _infallible = writeln!(page, "{}", change.line(peer, reference.is_some(), is_worse));
+                if is_worse {
+                    worse.push(format!("{}, {}: {}", later.scenario.name, later.load, change.metric));
+                }
+            }
+        }
+    }
+    page.push_str(&only_once(question));
+    Ok(Answer { page, worse })
+}
+
+/// The same requests, whatever words describe them, under the same load.
+fn is_same_work(one: &Series, other: &Series) -> bool {
+    one.scenario.name == other.scenario.name && one.load == other.load
+}
+
+fn reference<'a>(question: &Question<'a>, subject: &str) -> Result<Option<&'a str>, String> {
+    let before = &question.before.measured.versions;
+    let after = question.after.measured.versions.iter();
+    let common: Vec<&str> = after.map(|version| version.peer.as_str()).filter(|peer| before.iter().any(|one| one.peer == *peer)).collect();
+    if let Some(named) = question.reference {
+        return common
+            .contains(&named)
+            .then_some(Some(named))
+            .ok_or_else(|| format!("{named} is not in both runs; {} are", common.join(", ")));
+    }
+    let preferred = REFERENCES.iter().find_map(|name| common.iter().find(|peer| peer.starts_with(name)));
+    let other = common.iter().find(|peer| !peer.starts_with(subject));
+    Ok(preferred.or(other).copied())
+}
+
+fn head(question: &Question<'_>, subject: &str, reference: Option<&str>) -> String {
+    let Question { before, after, fail_over_percent, .. } = question;
+    let of =
+        |results: &Results| format!("{} ({}, {}, Linux {})", results.commit, results.date, results.host.processor, results.host.kernel);
+    let mut head = format!("# {subject}: {} against {}\n\n", of(after), of(before));
+    match reference {
+        Some(reference) => {
+            let _infallible = write!(
+                head,
+                "Runs were made at different times, perhaps on different hosts. A change **to {reference}** is that of {subject}'s ratio to \
+                 {reference} in the same rounds, and so leaves out what the host did to both; the absolute change beside it does not."
+            );
+            if version(before, reference) != version(after, reference) {
+                let _infallible = write!(
+                    head,
+                    " {reference} itself is another one: {} before, {} after.",
+                    version(before, reference).unwrap_or("unknown"),
+                    version(after, reference).unwrap_or("unknown")
+                );
+            }
+        }
+        None => head.push_str("The runs have no peer in common: changes are absolute, and those of the host are among them."),
+    }
+    let _infallible = writeln!(
+        head,
+        " Intervals are of 95 %, by resampling the rounds of each run. **Worse** is a change of {fail_over_percent} % or more whose interval \
+         excludes none; it is looked for in the first column of changes that has a figure."
+    );
+    head
+}
+
+fn version<'a>(results: &'a Results, peer: &str) -> Option<&'a str> {
+    results.measured.versions.iter().find(|version| version.peer == peer).map(|version| version.version.as_str())
+}
+
+fn table_head(reference: Option<&str>) -> String {
+    match reference {
+        Some(reference) => format!("| | | before | after | change to {reference} | change | |\n|---|---|---|---|---|---|---|\n"),
+        None => "| | | before | after | change | |\n|---|---|---|---|---|---|\n".to_owned(),
+    }
+}
+
+impl Change {
+    fn is_worse(&self, percent: f64) -> bool {
+        self.relative.or(self.absolute).is_some_and(|change| change.low > 1.0 && change.ratio >= 1.0 + percent / 100.0)
+    }
+
+    fn line(&self, peer: &str, with_relative: bool, is_worse: bool) -> String {
+        let percent = |factor: f64| (factor - 1.0) * 100.0;
+        let told = |change: Option<Ratio>| {
+            change.map_or_else(String::new, |change| {
+                format!("{:+.1} % ({:+.1} to {:+.1})", percent(change.ratio), percent(change.low), percent(change.high))
+            })
+        };
+        let mut cells = vec![peer.to_owned(), self.metric.to_owned(), format!("{:.1}", self.before), format!("{:.1}", self.after)];
+        if with_relative {
+            cells.push(told(self.relative));
+        }
+        cells.push(told(self.absolute));
+        cells.push(if is_worse { "**worse**".to_owned() } else { String::new() });
+        format!("| {} |", cells.join(" | "))
+    }
+}
+
+/// Every figure of a peer that both runs can tell.
+fn changes(before: &Series, after: &Series, peer: &str, reference: Option<&str>) -> Vec<Change> {
+    let (earlier, later) = (Rounds::of(before, peer, reference), Rounds::of(after, peer, reference));
+    let mut changes: Vec<Change> = cpu_change(&earlier, &later).into_iter().collect();
+    if after.load != Load::Saturate {
+        let quantiles = [("p50 µs", 0.5), ("p99 µs", 0.99), ("p99.9 µs", 0.999)];
+        changes.extend(quantiles.into_iter().filter_map(|(metric, quantile)| quantile_change(metric, quantile, &earlier, &later)));
+    }
+    changes
+}
+
+/// The counted blocks of a peer, and those of the rounds in which the reference counts too.
+struct Rounds<'a> {
+    alone: Vec<&'a Block>,
+    paired: Vec<(&'a Block, &'a Block)>,
+}
+
+impl<'a> Rounds<'a> {
+    fn of(series: &'a Series, peer: &str, reference: Option<&str>) -> Self {
+        let counts = table::counted(series);
+        let of = |peer: &str| series.blocks.iter().filter(|block| block.peer == peer && counts(block)).collect::<Vec<&Block>>();
+        let alone = of(peer);
+        let paired = reference.map(|reference| table::paired(&alone, &of(reference))).unwrap_or_default();
+        Self { alone, paired }
+    }
+
+    /// Logarithms of CPU time per request.
+    fn costs(&self) -> Vec<f64> {
+        self.alone.iter().filter_map(|block| Some(block.cpu_us()?.ln())).collect()
+    }
+
+    /// Logarithms of its ratio to the reference's.
+    fn relative_costs(&self) -> Vec<f64> {
+        self.paired.iter().filter_map(|(ours, theirs)| Some((ours.cpu_us()? / theirs.cpu_us()?).ln())).collect()
+    }
+
+    fn latencies(&self) -> Vec<&'a Histogram<u64>> {
+        self.alone.iter().map(|block| &block.round.tally.latency).collect()
+    }
+}
+
+fn cpu_change(before: &Rounds<'_>, after: &Rounds<'_>) -> Option<Change> {
+    let typical = |rounds: &Rounds<'_>| statistics::median(&rounds.alone.iter().filter_map(|block| block.cpu_us()).collect::<Vec<_>>());
+    Some(Change {
+        metric: "CPU µs",
+        before: typical(before)?,
+        after: typical(after)?,
+        relative: mean_change(&before.relative_costs(), &after.relative_costs()),
+        absolute: mean_change(&before.costs(), &after.costs()),
+    })
+}
+
+/// The ratio of geometric means, from logarithms; each side is resampled by itself, for no round of one belongs to one of the other.
+fn mean_change(before: &[f64], after: &[f64]) -> Option<Ratio> {
+    let mean = |logs: &[f64], picks: &[usize]| picks.iter().map(|pick| logs[*pick]).sum::<f64>() / picks.len() as f64;
+    let ratio = |earlier: &[usize], later: &[usize]| (mean(after, later) - mean(before, earlier)).exp();
+    resampled(before.len(), after.len(), statistics::RESAMPLES, ratio)
+}
+
+fn quantile_change(metric: &'static str, quantile: f64, before: &Rounds<'_>, after: &Rounds<'_>) -> Option<Change> {
+    let stated = |rounds: &Rounds<'_>| {
+        statistics::pooled_quantile_us(&statistics::pool(rounds.alone.iter().map(|block| &block.round.tally.latency)), quantile)
+    };
+    let change = |before: (&Sums, usize), after: (&Sums, usize)| {
+        let ratio =
+            |earlier: &[usize], later: &[usize]| after.0.quantile(later, quantile) as f64 / before.0.quantile(earlier, quantile) as f64;
+        resampled(before.1, after.1, statistics::QUANTILE_RESAMPLES, ratio)
+    };
+    let relative = || {
+        let sides = |rounds: &Rounds<'_>| {
+            let (ours, theirs): (Vec<_>, Vec<_>) =
+                rounds.paired.iter().map(|(ours, theirs)| (&ours.round.tally.latency, &theirs.round.tally.latency)).unzip();
+            (Sums::of(&ours), Sums::of(&theirs), ours.len())
+        };
+        let (earlier, later) = (sides(before), sides(after));
+        let of =
+            |side: &(Sums, Sums, usize), picks: &[usize]| side.0.quantile(picks, quantile) as f64 / side.1.quantile(picks, quantile) as f64;
+        resampled(earlier.2, later.2, statistics::QUANTILE_RESAMPLES, |before, after| of(&later, after) / of(&earlier, before))
+    };
+    let (earlier, later) = (before.latencies(), after.latencies());
+    Some(Change {
+        metric,
+        before: stated(before)?,
+        after: stated(after)?,
+        relative: relative(),
+        absolute: change((&Sums::of(&earlier), earlier.len()), (&Sums::of(&later), later.len())),
+    })
+}
+
+/// A ratio of two runs with its interval, each run resampled by whole rounds; nothing with fewer than two rounds in either.
+fn resampled(before: usize, after: usize, resamples: usize, ratio: impl Fn(&[usize], &[usize]) -> f64) -> Option<Ratio> {
+    if before < 2 || after < 2 {
+        return None;
+    }
+    let mut random = Rng::with_seed(SEED);
+    let mut picks = |rounds: usize| (0..rounds).map(|_| random.usize(..rounds)).collect::<Vec<_>>();
+    let drawn: Vec<f64> = (0..resamples).map(|_| ratio(&picks(before), &picks(after))).collect();
+    let whole = ratio(&(0..before).collect::<Vec<_>>(), &(0..after).collect::<Vec<_>>());
+    let (low, high) = statistics::interval(drawn);
+    whole.is_finite().then_some(Ratio { ratio: whole, low, high })
+}
+
+/// What only one of the runs has measured.
+fn only_once(question: &Question<'_>) -> String {
+    let names = |of: &Results, other: &Results| -> Vec<String> {
+        let is_missing = |series: &&Series| !other.measured.series.iter().any(|there| is_same_work(there, series));
+        of.measured.series.iter().filter(is_missing).map(|series| format!("{}, {}", series.scenario.name, series.load)).collect()
+    };
+    let mut told = String::new();
+    let sides = [("before", question.before, question.after), ("after", question.after, question.before)];
+    for (side, of, other) in sides {
+        let names = names(of, other);
+        if !names.is_empty() {
+            let _infallible = write!(told, "\nMeasured {side} only: {}.\n", names.join("; "));
+        }
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    fn ask<'a>(before: &'a Results, after: &'a Results) -> Question<'a> {
+        Question { before, after, reference: Some("theirs"), fail_over_percent: 5.0 }
+    }
+
+    /// Multiplies CPU time of these peers by a factor.
+    fn costing(mut results: Results, peers: &[&str], factor: f64) -> Results {
+        for block in results.measured.series.iter_mut().flat_map(|series| &mut series.blocks) {
+            if let Some(usage) = block.round.usage.as_mut().filter(|_| peers.contains(&block.peer.as_str())) {
+                usage.cpu_ns = (usage.cpu_ns as f64 * factor) as u64;
+            }
+        }
+        results
+    }
+
+    /// A run against itself has changed nothing.
+    #[test]
+    fn a_run_is_as_good_as_itself() {
+        let (before, after) = (sample::results(), sample::results());
+        let answer = answer(&ask(&before, &after)).unwrap();
+        assert_eq!(answer.worse, Vec::<String>::new());
+        assert!(answer.page.contains("| ours | CPU µs | 20.0 | 20.0 | +0.0 % (+0.0 to +0.0) |"), "{}", answer.page);
+    }
+
+    /// A subject that costs more beside an unchanged peer is worse, from the percentage on that was asked for.
+    #[test]
+    fn a_dearer_subject_is_worse() {
+        let before = sample::results();
+        for (factor, is_worse) in [(1.10, true), (1.04, false), (0.5, false)] {
+            let after = costing(sample::results(), &["ours"], factor);
+            let answer = answer(&ask(&before, &after)).unwrap();
+            assert_eq!(!answer.worse.is_empty(), is_worse, "{factor}: {:?}", answer.worse);
+            assert_eq!(answer.page.contains("**worse** |"), is_worse);
+        }
+    }
+
+    /// On a slower host everyone costs more, and nobody is blamed; without a peer in common the same change is taken at its word.
+    #[test]
+    fn a_slower_host_is_no_regression() {
+        let before = sample::results();
+        let mut after = costing(sample::results(), &["ours", "theirs"], 1.5);
+        assert_eq!(answer(&ask(&before, &after)).unwrap().worse, Vec::<String>::new());
+        after.measured.versions.truncate(1);
+        let alone = answer(&Question { reference: None, ..ask(&before, &after) }).unwrap();
+        assert_eq!(alone.worse.len(), after.measured.series.len(), "{:?}", alone.worse);
+        assert!(alone.page.contains("no peer in common"));
+    }
+
+    /// A longer tail is worse although nothing costs more.
+    #[test]
+    fn a_longer_tail_is_worse() {
+        let before = sample::results();
+        let mut after = sample::results();
+        for block in after.measured.series.iter_mut().flat_map(|series| &mut series.blocks).filter(|block| block.peer == "ours") {
+            let late = sample::ANSWERS / 50;
+            block.round.tally.latency.saturating_record_n(50_000, late);
+        }
+        let worse = answer(&ask(&before, &after)).unwrap().worse;
+        assert!(worse.iter().any(|worse| worse.ends_with("p99 µs")), "{worse:?}");
+        assert!(!worse.iter().any(|worse| worse.ends_with("p50 µs") || worse.contains("saturated")), "{worse:?}");
+    }
+
+    /// Runs that cannot be compared say why.
+    #[test]
+    fn what_cannot_be_compared_is_told() {
+        let (before, mut after) = (sample::results(), sample::results());
+        let unknown = Question { reference: Some("nobody"), ..ask(&before, &after) };
+        assert!(answer(&unknown).unwrap_err().contains("nobody is not in both runs"));
+        after.measured.series.remove(0);
+        assert!(answer(&ask(&before, &after)).unwrap().page.contains("Measured before only: small-1k, saturated."));
+        after.measured.series.clear();
+        assert!(answer(&ask(&before, &after)).unwrap_err().contains("no scenario"));
+    }
+}
