@@ -178,7 +178,7 @@ fn labels(names: &[String]) -> Vec<String> {
     labels
 }
 
-fn start_all(settings: &Settings, driver: &mut Driver, identity: &Identity, scenario: &Scenario) -> io::Result<Vec<Peer>> {
+pub(crate) fn start_all(settings: &Settings, driver: &mut Driver, identity: &Identity, scenario: &Scenario) -> io::Result<Vec<Peer>> {
     let upstream = driver.upstream().endpoints().to_vec();
     let ground = Ground {
         templates: &settings.templates,
@@ -210,7 +210,8 @@ fn await_service(driver: &mut Driver, peer: &mut Peer, target: &Target) -> io::R
     Err(io::Error::other(format!("{} does not serve; see {}", peer.label, peer.log.display())))
 }
 
-fn measure(
+/// Runs all rounds of one load on these peers, each of which is [`start_all`]'s.
+pub(crate) fn measure(
     settings: &Settings,
     driver: &mut Driver,
     identity: &Identity,

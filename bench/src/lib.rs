@@ -16,12 +16,14 @@ pub mod host;
 pub mod html;
 pub mod peers;
 pub mod poller;
+pub mod progress;
 pub mod report;
 #[cfg(test)]
 mod sample;
 pub mod scenario;
 pub mod schedule;
 pub mod statistics;
+pub mod sweep;
 pub mod table;
 pub mod tally;
 pub mod timeline;

@@ -4,10 +4,12 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
+use corelane_bench::clock::Clock;
 use corelane_bench::compare;
 use corelane_bench::compare::Results;
 use corelane_bench::compare::Settings;
@@ -20,9 +22,13 @@ use corelane_bench::hgrm;
 use corelane_bench::host;
 use corelane_bench::host::Host;
 use corelane_bench::html;
+use corelane_bench::progress::Progress;
 use corelane_bench::report;
 use corelane_bench::scenario::Load;
+use corelane_bench::scenario::Scenario;
 use corelane_bench::schedule::Arrivals;
+use corelane_bench::sweep;
+use corelane_bench::sweep::Climb;
 use corelane_bench::table;
 
 /// Exit status where a comparison of two runs found the subject worse.
@@ -57,6 +63,25 @@ enum Command {
         /// Directories of `peers/`, the subject first; a name given twice is measured against itself
         #[arg(long, value_delimiter = ',', default_value = "corelane,corelane,nginx,haproxy")]
         peers: Vec<String>,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Rates upwards until no proxy can carry more, and the knee of each; written like a comparison
+    Sweep {
+        /// A file of `load/` without its ending
+        scenario: String,
+        /// Directories of `peers/`
+        #[arg(long, value_delimiter = ',', default_value = "corelane,nginx,haproxy")]
+        peers: Vec<String>,
+        /// Requests per second of the first rung; each next one asks for a quarter more
+        #[arg(long, default_value_t = 2000.0, value_parser = rate)]
+        from: f64,
+        /// A proxy whose p99.9 is longer, in microseconds, climbs no further
+        #[arg(long)]
+        slo_us: Option<f64>,
+        /// Times the span around each knee is halved
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(..=10))]
+        bisections: u32,
         #[command(flatten)]
         how: How,
     },
@@ -113,8 +138,14 @@ struct How {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
-        Command::Run { scenario, peer, how } => measure(&[scenario], vec![peer], &how).map(|results| print!("{}", table::page(&results))),
-        Command::Compare { scenarios, peers, how } => measure(&scenarios, peers, &how).and_then(|results| keep(&results, &how)),
+        Command::Run { scenario, peer, how } => {
+            measure(&[scenario], vec![peer], &how, None).map(|results| print!("{}", table::page(&results)))
+        }
+        Command::Compare { scenarios, peers, how } => measure(&scenarios, peers, &how, None).and_then(|results| keep(&results, &how)),
+        Command::Sweep { scenario, peers, from, slo_us, bisections, how } => {
+            let climb = Climb { from_per_s: from, arrivals: how.arrivals, slo_us, bisections };
+            measure(&[scenario], peers, &how, Some(climb)).and_then(|results| keep(&results, &how))
+        }
         Command::Report { results } => read(&results).and_then(|read| write(&read, &results.with_extension(""))),
         Command::Diff { before, after, reference, fail_over } => match differ(&before, &after, reference.as_deref(), fail_over) {
             Ok(true) => return ExitCode::from(WORSE),
@@ -142,12 +173,15 @@ fn differ(before: &Path, after: &Path, reference: Option<&str>, fail_over_percen
     Ok(!answer.worse.is_empty())
 }
 
-fn measure(scenarios: &[String], peers: Vec<String>, how: &How) -> io::Result<Results> {
+fn measure(scenarios: &[String], peers: Vec<String>, how: &How, climb: Option<Climb>) -> io::Result<Results> {
     host::raise_open_files()?;
     let mut host = Host::look();
     let commit = host::commit();
     let now = jiff::Zoned::now();
     let mut scenarios = compare::scenarios(&how.directory.join("load"), scenarios)?;
+    if climb.is_some() && !how.rate.is_empty() {
+        return Err(io::Error::other("a sweep finds its rates by itself: leave out --rate, or set the first one with --from"));
+    }
     if !how.rate.is_empty() {
         let loads = how.rate.iter().map(|load| match load {
             Load::Open { rate_per_s, .. } => Load::Open { rate_per_s: *rate_per_s, arrivals: how.arrivals },
@@ -173,7 +207,15 @@ fn measure(scenarios: &[String], peers: Vec<String>, how: &How) -> io::Result<Re
     };
     cpu::pin(driver_cpu)?;
     let mut driver = Driver::new()?;
-    let measured = compare::run(&settings, &mut driver, &mut |line| eprintln!("{line}"))?;
+    let clock = Clock::start();
+    let blocks = |scenario: &Scenario| scenario.loads.len() as u32 * settings.rounds * settings.peers.len() as u32;
+    // How far up a sweep goes is not known before.
+    let mut progress = Progress::new(climb.is_none().then(|| settings.scenarios.iter().map(blocks).sum()));
+    let mut tell = |line: &str| eprintln!("{} {line}", progress.step(Duration::from_nanos(clock.now_ns())));
+    let measured = match climb {
+        Some(climb) => sweep::run(&settings, climb, &mut driver, &mut tell)?,
+        None => compare::run(&settings, &mut driver, &mut tell)?,
+    };
     // Kept where something failed, for the proxies' own words are in there.
     std::fs::remove_dir_all(&scratch)?;
     host.end();
@@ -246,6 +288,13 @@ fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.0..=3600.0).contains(&seconds) => Ok(seconds),
         _ => Err("a number from 0 to 3600 is needed".to_owned()),
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate_per_s) if rate_per_s.is_finite() && rate_per_s >= 1.0 => Ok(rate_per_s),
+        _ => Err("a number of requests per second is needed".to_owned()),
     }
 }
 

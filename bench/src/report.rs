@@ -23,6 +23,8 @@ use crate::driver::Span;
 use crate::host::Host;
 use crate::scenario::Load;
 use crate::scenario::Scenario;
+use crate::sweep;
+use crate::sweep::Ladder;
 use crate::table;
 use crate::table::Row;
 use crate::tally;
@@ -49,6 +51,9 @@ struct Document {
     command: String,
     host: Host,
     versions: Vec<Version>,
+    /// What series of many rates say together; reckoned anew when it is read.
+    #[serde(skip_deserializing, skip_serializing_if = "Vec::is_empty")]
+    sweeps: Vec<Ladder>,
     series: Vec<SeriesDocument>,
 }
 
@@ -96,6 +101,7 @@ struct BlockDocument {
 /// # Errors
 /// None that a run can cause; the encoders have some.
 pub fn json(results: &Results) -> io::Result<String> {
+    let subject = results.measured.versions.first().map(|version| version.peer.as_str());
     let document = Document {
         schema: SCHEMA,
         histogram_unit_ns: UNIT_NS,
@@ -104,7 +110,8 @@ pub fn json(results: &Results) -> io::Result<String> {
         command: results.command.clone(),
         host: results.host.clone(),
         versions: results.measured.versions.clone(),
-        series: results.measured.series.iter().map(series_document).collect::<io::Result<_>>()?,
+        sweeps: sweep::split(&results.measured).0,
+        series: results.measured.series.iter().map(|series| series_document(series, subject)).collect::<io::Result<_>>()?,
     };
     serde_json::to_string(&document).map_err(io::Error::other)
 }
@@ -135,13 +142,14 @@ pub fn read(text: &str) -> io::Result<Results> {
     })
 }
 
-fn series_document(series: &Series) -> io::Result<SeriesDocument> {
+fn series_document(series: &Series, subject: Option<&str>) -> io::Result<SeriesDocument> {
     Ok(SeriesDocument {
         scenario: series.scenario.clone(),
         load: series.load,
         warm_up_s: series.span.warm_up_ns as f64 / 1e9,
         window_s: series.span.window_ns as f64 / 1e9,
-        summary: table::rows(series),
+        // Without its subject, as high on a ladder, a series has nothing to be a ratio of.
+        summary: if series.peers.first().map(String::as_str) == subject { table::rows(series) } else { Vec::new() },
         blocks: series.blocks.iter().map(block_document).collect::<io::Result<_>>()?,
     })
 }

@@ -40,6 +40,15 @@ pub(crate) fn results() -> Results {
     }
 }
 
+/// The scenario `small-1k` at five rates.
+pub(crate) fn ladder() -> Results {
+    let mut results = results();
+    let peers: Vec<String> = results.measured.versions.iter().map(|version| version.peer.clone()).collect();
+    let rates = (1..=5).map(|rung| Load::Open { rate_per_s: f64::from(rung) * 1000.0, arrivals: Arrivals::Poisson });
+    results.measured.series = rates.map(|load| series("small-1k", load, &peers)).collect();
+    results
+}
+
 fn series(name: &str, load: Load, peers: &[String]) -> Series {
     let scenario = Scenario {
         name: name.to_owned(),

@@ -13,6 +13,10 @@ use crate::scenario::Load;
 use crate::statistics;
 use crate::statistics::Claim;
 use crate::statistics::Ratio;
+use crate::sweep;
+use crate::sweep::Curve;
+use crate::sweep::Ladder;
+use crate::sweep::Point;
 
 /// Driver and upstream busier than this are the limit themselves.
 const DRIVER_BOUND: f64 = 0.97;
@@ -128,7 +132,12 @@ pub fn page(results: &Results) -> String {
         command = results.command,
         reading = reading(subject),
     );
-    for series in &results.measured.series {
+    let (ladders, others) = sweep::split(&results.measured);
+    for ladder in &ladders {
+        page.push_str(&markdown(&Table::of_knees(ladder)));
+        page.push_str(&markdown(&Table::of_ladder(ladder)));
+    }
+    for series in others {
         page.push_str(&table(series));
     }
     page
@@ -205,6 +214,55 @@ impl Table {
     }
 }
 
+impl Table {
+    /// How far each peer of a ladder came.
+    pub(crate) fn of_knees(ladder: &Ladder) -> Self {
+        let row = |curve: &Curve| {
+            let knee = curve.knee;
+            vec![
+                curve.peer.clone(),
+                number(curve.carried_per_s, 0),
+                number(knee.map(|knee| knee.rate_per_s), 0),
+                number(knee.map(|knee| knee.p999_us), 0),
+                number(knee.map(|knee| knee.easy_us), 0),
+            ]
+        };
+        Self {
+            title: format!("{}, knees", ladder.scenario),
+            work: "Carried is the highest rate of which 99 % were answered in time, without an error, at it and all lower ones. The knee is the \
+                   last rate whose p99.9 is at most three times that at 30 % of what is carried."
+                .to_owned(),
+            disturbed: false,
+            header: vec!["", "carried/s", "knee/s", "p99.9 µs there", "p99.9 µs at 30 %"],
+            rows: ladder.curves.iter().map(row).collect(),
+        }
+    }
+
+    /// Every peer at every rate.
+    pub(crate) fn of_ladder(ladder: &Ladder) -> Self {
+        let row = |curve: &Curve, point: &Point| {
+            vec![
+                curve.peer.clone(),
+                number(Some(point.offered_per_s), 0),
+                number(Some(point.answered_per_s), 0),
+                number(point.cpu_us, 1),
+                number(point.p50_us, 0),
+                number(point.p99_us, 0),
+                number(point.p999_us, 0),
+                number(Some(point.driver_busy * 100.0), 0) + " %",
+                point.errors.to_string(),
+            ]
+        };
+        Self {
+            title: format!("{}, rates", ladder.scenario),
+            work: format!("{}. Percentiles are stated where at least 10 requests lie beyond.", ladder.work),
+            disturbed: false,
+            header: vec!["", "offered/s", "answered/s", "CPU µs", "p50 µs", "p99 µs", "p99.9 µs", "driver busy", "errors"],
+            rows: ladder.curves.iter().flat_map(|curve| curve.points.iter().map(move |point| row(curve, point))).collect(),
+        }
+    }
+}
+
 /// What a disturbed series is called, and why.
 pub(crate) const DISTURBED: &str = "too few blocks were clean (last column), so all without errors are counted.";
 
@@ -226,7 +284,10 @@ fn cells(row: &Row, open: bool) -> Vec<String> {
 }
 
 fn table(series: &Series) -> String {
-    let table = Table::of(series);
+    markdown(&Table::of(series))
+}
+
+fn markdown(table: &Table) -> String {
     let mut out = format!("\n## {}\n\n{}", table.title, table.work);
     if table.disturbed {
         let _infallible = write!(out, " **Disturbed**: {DISTURBED}");

@@ -4,6 +4,7 @@
 //! can be mailed, printed and read in ten years. All text goes through maud, which escapes it.
 
 mod charts;
+mod ladder;
 mod plot;
 mod style;
 
@@ -19,6 +20,8 @@ use crate::compare::Series;
 use crate::hgrm::slug;
 use crate::scenario::Load;
 use crate::statistics::Ratio;
+use crate::sweep;
+use crate::sweep::Ladder;
 use crate::table;
 use crate::table::Row;
 use crate::table::Table;
@@ -44,8 +47,9 @@ struct Section<'a> {
 pub fn page(results: &Results) -> String {
     let versions = &results.measured.versions;
     let styles = style::styles(versions.iter().map(|version| version.peer.as_str()));
+    let (ladders, others) = sweep::split(&results.measured);
     let sections: Vec<Section<'_>> =
-        results.measured.series.iter().map(|series| Section { series, rows: table::rows(series), table: Table::of(series) }).collect();
+        others.into_iter().map(|series| Section { series, rows: table::rows(series), table: Table::of(series) }).collect();
     let subject = versions.first().map_or("", |version| &version.peer);
     let others: Vec<&str> = styles.iter().skip(1).filter(|style| style.class != "control").map(|style| style.peer.as_str()).collect();
     let title = if others.is_empty() { subject.to_owned() } else { format!("{subject} beside {}", others.join(", ")) };
@@ -63,6 +67,7 @@ pub fn page(results: &Results) -> String {
                 p class="soft" { (results.date) ", commit " (if results.commit.is_empty() { "unknown" } else { &results.commit }) }
                 (facts(results))
                 (overview(&sections, &styles, subject))
+                @for ladder in &ladders { (climb(ladder, &styles)) }
                 @for section in &sections { (series(section, &styles)) }
                 (method(subject))
             }
@@ -132,7 +137,7 @@ fn overview(sections: &[Section<'_>], styles: &[Style], subject: &str) -> Markup
     // A rule before the first column of each peer.
     let border = |place: usize| if place == 0 { "first" } else { "" };
     html! {
-        @if !peers.is_empty() && !metrics.is_empty() {
+        @if !sections.is_empty() && !peers.is_empty() && !metrics.is_empty() {
             h2 { "All at once" }
             p {
                 "Ratios " (subject) " over the peer: below 1, " (subject) " costs or waits less. "
@@ -187,6 +192,28 @@ fn anchor(series: &Series) -> String {
     slug(&format!("{} {}", series.scenario.name, series.load))
 }
 
+/// One ladder of rates: the knees, latency over throughput, every rate.
+fn climb(ladder: &Ladder, styles: &[Style]) -> Markup {
+    let (knees, rates) = (Table::of_knees(ladder), Table::of_ladder(ladder));
+    html! {
+        h2 id=(slug(&ladder.scenario)) { (ladder.scenario) ", up to the limit" }
+        p { (knees.work) }
+        (figures(&knees))
+        (legend(styles.iter().filter(|style| ladder.curves.iter().any(|curve| curve.peer == style.peer))))
+        div class="charts" {
+            figure class="wide" {
+                figcaption { b { "Latency and cost over throughput" } ": a point for each rate, a ring around the knee" }
+                div class="panels two" { (ladder::panels(ladder, styles)) }
+            }
+        }
+        details {
+            summary { "Every rate" }
+            p { (rates.work) }
+            (figures(&rates))
+        }
+    }
+}
+
 /// One series: charts, table, marks.
 fn series(section: &Section<'_>, styles: &[Style]) -> Markup {
     let Section { series, rows, table } = section;
@@ -195,7 +222,7 @@ fn series(section: &Section<'_>, styles: &[Style]) -> Markup {
         h2 id=(anchor(series)) { (table.title) }
         p { (table.work) }
         @if table.disturbed { p class="disturbed" { b { "Disturbed" } ": " (table::DISTURBED) } }
-        (legend(series, styles))
+        (legend(styles.iter().filter(|style| series.peers.contains(&style.peer))))
         div class="charts" {
             @if open {
                 figure {
@@ -221,10 +248,10 @@ fn series(section: &Section<'_>, styles: &[Style]) -> Markup {
     }
 }
 
-fn legend(series: &Series, styles: &[Style]) -> Markup {
+fn legend<'a>(styles: impl Iterator<Item = &'a Style>) -> Markup {
     html! {
         ul class="legend" {
-            @for style in styles.iter().filter(|style| series.peers.contains(&style.peer)) {
+            @for style in styles {
                 li {
                     svg viewBox="0 0 30 10" aria-hidden="true" { path class={ "line " (style.class) } d="M0 5H30" {} }
                     (style.peer)
@@ -353,6 +380,23 @@ mod tests {
             assert!(!page.contains(outside), "{outside}");
         }
         assert!(!page.contains("NaN"));
+    }
+
+    /// A sweep is one section with all of its peers, rates and knees, in place of a section for each rate.
+    #[test]
+    fn a_sweep_is_shown_as_one() {
+        let results = sample::ladder();
+        let xml = as_xml(&page(&results));
+        let document = roxmltree::Document::parse(&xml).unwrap();
+        let headings: Vec<&str> = document.descendants().filter(|node| node.has_tag_name("h2")).filter_map(|node| node.text()).collect();
+        assert_eq!(headings, ["small-1k, up to the limit", "How to read this"]);
+        let peers = results.measured.versions.len();
+        let count =
+            |class: &str| document.descendants().filter(|node| node.attribute("class").is_some_and(|it| it.contains(class))).count();
+        // A ring around the knee of each peer, in each of the four panels.
+        assert_eq!(count("ring "), 4 * peers);
+        let rows = document.descendants().filter(|node| node.has_tag_name("tr")).count();
+        assert_eq!(rows, (1 + peers) + (1 + peers * results.measured.series.len()));
     }
 
     /// A run without rounds, without peers beside the subject or without seconds has a page too.

@@ -13,7 +13,7 @@ const TICK_HEIGHT: f64 = 18.0;
 
 /// One direction of a chart.
 pub(super) struct Axis {
-    title: &'static str,
+    pub(super) title: &'static str,
     logarithmic: bool,
     low: f64,
     high: f64,
@@ -137,6 +137,11 @@ impl Plot {
         html! {
             circle class=(class) cx=(short(self.x_of(x))) cy=(short(self.y_of(y))) r="3.2" { title { (words) } }
         }
+    }
+
+    /// A circle around a point that means more than its neighbours.
+    pub(super) fn ring(&self, class: &str, x: f64, y: f64) -> Markup {
+        html! { circle class={ "ring " (class) } cx=(short(self.x_of(x))) cy=(short(self.y_of(y))) r="8" {} }
     }
 
     /// A moment of which the chart tells, from top to bottom.
