@@ -5,6 +5,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -50,6 +53,19 @@ pub struct Settings {
     pub scratch: PathBuf,
     pub driver_cpu: usize,
     pub proxy_cpu: usize,
+    /// Set from outside to end the run after the block that is under way.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Settings {
+    /// How many blocks a comparison has.
+    pub fn blocks(&self) -> usize {
+        self.scenarios.iter().map(|scenario| scenario.loads.len()).sum::<usize>() * self.rounds as usize * self.peers.len()
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
 }
 
 /// Everything a run has shown.
@@ -65,6 +81,8 @@ pub struct Results {
 pub struct Measured {
     pub versions: Vec<Version>,
     pub series: Vec<Series>,
+    /// Whether the run was ended before all was measured.
+    pub partial: bool,
 }
 
 /// What a peer says of itself.
@@ -132,23 +150,24 @@ impl Mark {
     }
 }
 
-/// Runs every scenario under each of its loads; `tell` hears a line per block.
+/// Runs every scenario under each of its loads; `tell` hears a line per block. When it is stopped, what there is comes back.
 ///
 /// # Errors
 /// Of the kernel, of a proxy that does not start or serve, of a scenario that cannot be driven.
 pub fn run(settings: &Settings, driver: &mut Driver, tell: &mut dyn FnMut(&str)) -> io::Result<Measured> {
     let mut versions: Vec<Version> = Vec::new();
     let mut series = Vec::new();
-    for scenario in &settings.scenarios {
+    for scenario in settings.scenarios.iter().take_while(|_| !settings.is_stopped()) {
         let identity = Identity::new()?;
         driver.answer_with(Answer::new(scenario.body_bytes));
         let mut peers = start_all(settings, driver, &identity, scenario)?;
         versions = peers.iter().map(|peer| Version { peer: peer.label.clone(), version: peer.version.clone() }).collect();
-        for load in &scenario.loads {
+        for load in scenario.loads.iter().take_while(|_| !settings.is_stopped()) {
             series.push(measure(settings, driver, &identity, scenario, *load, &mut peers, tell)?);
         }
     }
-    Ok(Measured { versions, series })
+    let blocks = series.iter().map(|series: &Series| series.blocks.len()).sum::<usize>();
+    Ok(Measured { versions, series, partial: blocks < settings.blocks() })
 }
 
 /// What the client asks of the proxy that listens there.
@@ -227,7 +246,7 @@ pub(crate) fn measure(
         let mut order: Vec<usize> = (0..peers.len()).collect();
         random.shuffle(&mut order);
         let arrivals_seed = random.u64(..);
-        for (place, peer) in order.into_iter().enumerate() {
+        for (place, peer) in order.into_iter().enumerate().take_while(|_| !settings.is_stopped()) {
             let peer = &mut peers[peer];
             let target = target(scenario, identity, peer.http, peer.https);
             let before = cpu::stolen(&cpus)?;

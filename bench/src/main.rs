@@ -4,6 +4,8 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use clap::Args;
@@ -25,11 +27,12 @@ use corelane_bench::html;
 use corelane_bench::progress::Progress;
 use corelane_bench::report;
 use corelane_bench::scenario::Load;
-use corelane_bench::scenario::Scenario;
 use corelane_bench::schedule::Arrivals;
 use corelane_bench::sweep;
 use corelane_bench::sweep::Climb;
 use corelane_bench::table;
+use signal_hook::consts::SIGINT;
+use signal_hook::consts::SIGTERM;
 
 /// Exit status where a comparison of two runs found the subject worse.
 const WORSE: u8 = 1;
@@ -204,13 +207,16 @@ fn measure(scenarios: &[String], peers: Vec<String>, how: &How, climb: Option<Cl
         scratch: scratch.clone(),
         driver_cpu,
         proxy_cpu,
+        stop: Arc::new(AtomicBool::new(false)),
     };
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&settings.stop))?;
+    }
     cpu::pin(driver_cpu)?;
     let mut driver = Driver::new()?;
     let clock = Clock::start();
-    let blocks = |scenario: &Scenario| scenario.loads.len() as u32 * settings.rounds * settings.peers.len() as u32;
     // How far up a sweep goes is not known before.
-    let mut progress = Progress::new(climb.is_none().then(|| settings.scenarios.iter().map(blocks).sum()));
+    let mut progress = Progress::new(climb.is_none().then(|| settings.blocks() as u32));
     let mut tell = |line: &str| eprintln!("{} {line}", progress.step(Duration::from_nanos(clock.now_ns())));
     let measured = match climb {
         Some(climb) => sweep::run(&settings, climb, &mut driver, &mut tell)?,

@@ -6,6 +6,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
@@ -96,6 +97,8 @@ impl Peer {
         let output = fs::File::create(&log)?;
         let mut command = Command::new(&program);
         command.args(&arguments).current_dir(&directory).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        // A signal from the terminal is for the bench alone, which still needs the proxy for the block under way.
+        command.process_group(0);
         // A child inherits where its parent may run: this way not even its first thread runs elsewhere.
         cpu::pin(ground.proxy_cpu)?;
         let started = command.spawn();

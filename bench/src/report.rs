@@ -51,6 +51,9 @@ struct Document {
     command: String,
     host: Host,
     versions: Vec<Version>,
+    /// Whether the run was ended before all was measured.
+    #[serde(default)]
+    partial: bool,
     /// What series of many rates say together; reckoned anew when it is read.
     #[serde(skip_deserializing, skip_serializing_if = "Vec::is_empty")]
     sweeps: Vec<Ladder>,
@@ -110,6 +113,7 @@ pub fn json(results: &Results) -> io::Result<String> {
         command: results.command.clone(),
         host: results.host.clone(),
         versions: results.measured.versions.clone(),
+        partial: results.measured.partial,
         sweeps: sweep::split(&results.measured).0,
         series: results.measured.series.iter().map(|series| series_document(series, subject)).collect::<io::Result<_>>()?,
     };
@@ -138,6 +142,7 @@ pub fn read(text: &str) -> io::Result<Results> {
         measured: Measured {
             series: document.series.into_iter().map(|series| series_of(series, &document.versions)).collect::<io::Result<_>>()?,
             versions: document.versions,
+            partial: document.partial,
         },
     })
 }
@@ -277,6 +282,17 @@ mod tests {
         let written = json(&crate::sample::results()).unwrap();
         let again = json(&read(&written).unwrap()).unwrap();
         assert_eq!(written, again);
+    }
+
+    /// A run that was interrupted says so on every page, also when it is read again.
+    #[test]
+    fn a_partial_run_says_so() {
+        let mut results = crate::sample::results();
+        let pages = |results: &Results| [table::page(results), crate::html::page(results)];
+        assert!(pages(&results).iter().all(|page| !page.contains(table::PARTIAL)));
+        results.measured.partial = true;
+        let again = read(&json(&results).unwrap()).unwrap();
+        assert!(pages(&again).iter().all(|page| page.contains(table::PARTIAL)));
     }
 
     /// A document of another schema is refused before anything else in it is read.

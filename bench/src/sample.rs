@@ -36,6 +36,7 @@ pub(crate) fn results() -> Results {
         measured: Measured {
             versions: peers.iter().map(|peer| Version { peer: peer.clone(), version: format!("{peer} 1.0") }).collect(),
             series: series.collect(),
+            partial: false,
         },
     }
 }

@@ -106,20 +106,20 @@ impl Point {
 pub fn run(settings: &Settings, climb: Climb, driver: &mut Driver, tell: &mut dyn FnMut(&str)) -> io::Result<Measured> {
     let mut versions = Vec::new();
     let mut series = Vec::new();
-    for scenario in &settings.scenarios {
+    for scenario in settings.scenarios.iter().take_while(|_| !settings.is_stopped()) {
         let identity = Identity::new()?;
         driver.answer_with(Answer::new(scenario.body_bytes));
         let peers = compare::start_all(settings, driver, &identity, scenario)?;
         versions = peers.iter().map(|peer| Version { peer: peer.label.clone(), version: peer.version.clone() }).collect();
         let mut sweep = Sweep { settings, climb, scenario, identity: &identity, driver: &mut *driver, peers, series: Vec::new() };
         sweep.ascend(tell)?;
-        for _ in 0..climb.bisections {
+        for _ in (0..climb.bisections).take_while(|_| !settings.is_stopped()) {
             sweep.bisect(tell)?;
         }
         sweep.series.sort_by(|one, other| rate(one).total_cmp(&rate(other)));
         series.append(&mut sweep.series);
     }
-    Ok(Measured { versions, series })
+    Ok(Measured { versions, series, partial: settings.is_stopped() })
 }
 
 struct Sweep<'a> {
@@ -145,7 +145,7 @@ impl Sweep<'_> {
                 let is_within = |slo_us: f64| point.p999_us.is_none_or(|p999_us| p999_us <= slo_us);
                 point.is_carried() && self.climb.slo_us.is_none_or(is_within)
             });
-            if climbing.is_empty() {
+            if climbing.is_empty() || self.settings.is_stopped() {
                 break;
             }
         }

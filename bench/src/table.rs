@@ -132,6 +132,9 @@ pub fn page(results: &Results) -> String {
         command = results.command,
         reading = reading(subject),
     );
+    if results.measured.partial {
+        let _infallible = write!(page, "\n**Partial**: {PARTIAL}\n");
+    }
     let (ladders, others) = sweep::split(&results.measured);
     for ladder in &ladders {
         page.push_str(&markdown(&Table::of_knees(ladder)));
@@ -262,6 +265,10 @@ impl Table {
         }
     }
 }
+
+/// What is said of a run that was ended early.
+pub(crate) const PARTIAL: &str =
+    "the run was interrupted; what was not reached by then is missing, and the last series may have fewer rounds.";
 
 /// What a disturbed series is called, and why.
 pub(crate) const DISTURBED: &str = "too few blocks were clean (last column), so all without errors are counted.";

@@ -66,6 +66,7 @@ pub fn page(results: &Results) -> String {
                 h1 { (title) }
                 p class="soft" { (results.date) ", commit " (if results.commit.is_empty() { "unknown" } else { &results.commit }) }
                 (facts(results))
+                @if results.measured.partial { p class="disturbed" { b { "Partial" } ": " (table::PARTIAL) } }
                 (overview(&sections, &styles, subject))
                 @for ladder in &ladders { (climb(ladder, &styles)) }
                 @for section in &sections { (series(section, &styles)) }
