@@ -23,7 +23,7 @@ const SECONDS: u64 = 3;
 /// Answers in each block.
 pub(crate) const ANSWERS: u64 = 30_000;
 
-/// Two scenarios, saturated and open, `ours` against `theirs` and `<odd> & "peer"`; one block has an event, one a mark.
+/// Two scenarios, saturated and open, `ours` against `theirs` and `<odd> & "peer"`; one block has an event, one a mark and a second with errors.
 pub(crate) fn results() -> Results {
     let peers = ["ours", "theirs", "<odd> & \"peer\""].map(str::to_owned);
     let loads = [Load::Saturate, Load::Open { rate_per_s: ANSWERS as f64 / SECONDS as f64, arrivals: Arrivals::Poisson }];
@@ -68,6 +68,7 @@ fn series(name: &str, load: Load, peers: &[String]) -> Series {
     }
     blocks[0].round.note(1.5, "reload <1>");
     blocks[1].marks = vec![Mark::Late];
+    blocks[1].round.tally.timeline.errors[1] = 7;
     let span = Span { warm_up_ns: 0, window_ns: SECONDS * 1_000_000_000 };
     Series { scenario, load, span, peers: peers.to_vec(), blocks }
 }

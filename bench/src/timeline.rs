@@ -60,6 +60,7 @@ pub(crate) fn borders(from_ns: u64, until_ns: u64) -> impl Iterator<Item = u64> 
 /// Counts while a round runs.
 pub(crate) struct Recorder {
     from_ns: u64,
+    until_ns: u64,
     seconds: Vec<Second>,
 }
 
@@ -75,7 +76,7 @@ impl Recorder {
     pub(crate) fn new(from_ns: u64, until_ns: u64) -> Self {
         let latency = Histogram::new_with_bounds(1, tally::VALUE_MAX, SIGNIFICANT_DIGITS).expect("the bounds are constants in order");
         let second = Second { latency, requests: 0, errors: 0 };
-        Self { from_ns, seconds: vec![second; borders(from_ns, until_ns).count()] }
+        Self { from_ns, until_ns, seconds: vec![second; borders(from_ns, until_ns).count()] }
     }
 
     /// A good answer came.
@@ -118,6 +119,9 @@ impl Recorder {
     }
 
     fn second(&mut self, at_ns: u64) -> Option<&mut Second> {
+        if at_ns >= self.until_ns {
+            return None;
+        }
         self.seconds.get_mut((at_ns.checked_sub(self.from_ns)? / STEP_NS) as usize)
     }
 }
@@ -147,7 +151,7 @@ mod tests {
     #[test]
     fn nothing_is_counted_outside_of_the_window() {
         let mut recorder = Recorder::new(S, 2 * S + S / 2);
-        for at_ns in [0, S - 1, 3 * S, u64::MAX] {
+        for at_ns in [0, S - 1, 2 * S + S / 2, 3 * S, u64::MAX] {
             recorder.answer(at_ns);
             recorder.error(at_ns);
         }

@@ -53,6 +53,18 @@ fn waiting_for_a_connection_is_part_of_the_latency() {
     assert!(tally.latency.mean() > tally.service.mean());
 }
 
+/// The seconds of a round add up to the round, in an open loop as in a closed one.
+#[test]
+fn the_seconds_add_up_to_the_round() {
+    for load in [Load::Saturate, Load::Open { rate_per_s: 2000.0, arrivals: Arrivals::Poisson }] {
+        let tally = round(1024, 1024, 4, false, load).tally;
+        let timeline = &tally.timeline;
+        assert_eq!((timeline.requests.iter().sum::<u64>(), timeline.errors.iter().sum::<u64>()), (tally.completed, 0));
+        assert_eq!((timeline.requests.len(), timeline.p50_us.len(), timeline.cpu_us.len()), (1, 1, 0));
+        assert!(timeline.p50_us[0] <= timeline.p99_us[0] && timeline.p99_us[0] <= timeline.max_us[0], "{timeline:?}");
+    }
+}
+
 /// A closed loop goes round and round on every kind of connection.
 #[test]
 fn a_closed_loop_keeps_going() {

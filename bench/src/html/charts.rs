@@ -208,9 +208,20 @@ impl Seconds<'_> {
                 @let middle = |second: usize| statistics::median(&columns.iter().filter_map(|column| column[second]).collect::<Vec<_>>());
                 path class={ "line " (style.class) } d=(line(&(0..self.drawn).map(middle).collect::<Vec<_>>())) { title { (style.peer) } }
             }
+            @for (second, words) in self.errors() { (plot.foot("error", second as f64 + 0.5, &words)) }
             @for (at_s, what) in self.moments() { (plot.moment(at_s, &what)) }
         };
         plot.picture(title, &drawing)
+    }
+
+    /// Seconds with errors, of all blocks: those with errors are not counted, and so have no line.
+    fn errors(&self) -> Vec<(usize, String)> {
+        let of = |block: &Block, second: usize| block.round.tally.timeline.errors.get(second).copied().unwrap_or(0);
+        let told = |peer: &str, second: usize| {
+            let errors = self.series.blocks.iter().filter(|block| block.peer == peer).map(|block| of(block, second)).sum::<u64>();
+            (errors > 0).then(|| (second, format!("{peer}: {errors} errors in this second, over all blocks")))
+        };
+        self.series.peers.iter().flat_map(|peer| (0..self.drawn).filter_map(move |second| told(peer, second))).collect()
     }
 
     /// What was done, once each: rounds repeat it at about the same time.

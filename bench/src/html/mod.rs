@@ -239,7 +239,7 @@ fn series(section: &Section<'_>, styles: &[Style]) -> Markup {
             }
             @if let Some(seconds) = charts::seconds(series, styles) {
                 figure class="wide" {
-                    figcaption { b { "Second by second" } ": each block thin, the median over blocks bold" }
+                    figcaption { b { "Second by second" } ": each block thin, the median over blocks bold; a dot below is a second with errors" }
                     div class="panels" { (seconds) }
                 }
             }
@@ -370,6 +370,9 @@ mod tests {
         let captions = |start: &str| texts.iter().filter(|text| text.starts_with(start)).count();
         assert_eq!((captions("Latency over percentile"), captions("Ratios to each peer"), captions("Second by second")), (2, 4, 4));
         assert!(texts.contains(&"reload <1>"));
+        // Once in each of the two panels of a closed loop, and the three of an open one.
+        let errors = texts.iter().filter(|text| **text == "theirs: 7 errors in this second, over all blocks").count();
+        assert_eq!(errors, 2 * (2 + 3));
     }
 
     /// A name is text, whatever it is made of; a page refers to nothing outside of itself and runs nothing.

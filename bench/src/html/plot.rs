@@ -139,6 +139,13 @@ impl Plot {
         }
     }
 
+    /// A mark on the lower axis, with words that appear under the pointer.
+    pub(super) fn foot(&self, class: &str, x: f64, words: &str) -> Markup {
+        html! {
+            circle class=(class) cx=(short(self.x_of(x))) cy=(self.height - BOTTOM) r="4" { title { (words) } }
+        }
+    }
+
     /// A circle around a point that means more than its neighbours.
     pub(super) fn ring(&self, class: &str, x: f64, y: f64) -> Markup {
         html! { circle class={ "ring " (class) } cx=(short(self.x_of(x))) cy=(short(self.y_of(y))) r="8" {} }
