@@ -26,6 +26,7 @@ pub mod statistics;
 pub mod sweep;
 pub mod table;
 pub mod tally;
+pub mod template;
 pub mod timeline;
 pub mod tls;
 pub mod upstream;

@@ -1,6 +1,5 @@
 //! The proxies: started from templates with equal limits, on free ports of the loopback, pinned to one CPU.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
@@ -22,6 +21,9 @@ use serde::Deserialize;
 
 use crate::cpu;
 use crate::cpu::Processes;
+use crate::template;
+use crate::template::Endpoint;
+use crate::template::Names;
 use crate::tls::Identity;
 
 /// The file of a peer's directory that says how to start it; every other file there is a template.
@@ -82,14 +84,16 @@ impl Peer {
         let directory = ground.scratch.join(label);
         fs::create_dir_all(&directory)?;
         let (http, https, admin) = (free_port()?, free_port()?, free_port()?);
-        let values = values(ground, &directory, [http, https, admin])?;
+        let names = names(ground, &directory, [http, https, admin])?;
         for entry in fs::read_dir(&source)? {
             let template = entry?.path();
             let Some(file) = template.file_name().filter(|file| *file != DESCRIPTION) else { continue };
             let text = fs::read_to_string(&template).map_err(|error| in_file(&template, &error))?;
-            fs::write(directory.join(file), render(&text, &values).map_err(|error| in_file(&template, &error))?)?;
+            fs::write(directory.join(file), template::render(&template.display().to_string(), &text, &names)?)?;
         }
-        let arguments = description.arguments.iter().map(|argument| render(argument, &values)).collect::<io::Result<Vec<_>>>()?;
+        let called = path.display().to_string();
+        let arguments = description.arguments.iter().map(|argument| template::render(&called, argument, &names));
+        let arguments = arguments.collect::<io::Result<Vec<_>>>()?;
         let program = program(&description)?;
         let version = version(&program, &description.version)?;
         // Outside of the directory, which a proxy may watch.
@@ -147,47 +151,30 @@ fn signal(pid: u32, signal: Signal) {
     }
 }
 
-/// What templates may name.
-fn values(ground: &Ground<'_>, directory: &Path, ports: [SocketAddr; 3]) -> io::Result<BTreeMap<String, String>> {
+/// What the templates of one peer may name; its certificate is written on the way.
+fn names(ground: &Ground<'_>, directory: &Path, ports: [SocketAddr; 3]) -> io::Result<Names> {
     let [http, https, admin] = ports;
-    let certificate = directory.join("certificate.pem");
-    let key = directory.join("key.pem");
-    let both = directory.join("both.pem");
-    fs::write(&certificate, &ground.identity.certificate_pem)?;
-    fs::write(&key, &ground.identity.key_pem)?;
-    fs::write(&both, format!("{}{}", ground.identity.certificate_pem, ground.identity.key_pem))?;
-    let mut values = BTreeMap::from([
-        ("directory".to_owned(), directory.display().to_string()),
-        ("http".to_owned(), http.to_string()),
-        ("https".to_owned(), https.to_string()),
-        ("admin".to_owned(), admin.to_string()),
-        ("certificate".to_owned(), certificate.display().to_string()),
-        ("key".to_owned(), key.display().to_string()),
-        ("certificate_and_key".to_owned(), both.display().to_string()),
-        ("certificate_base64".to_owned(), STANDARD.encode(&ground.identity.certificate_pem)),
-        ("key_base64".to_owned(), STANDARD.encode(&ground.identity.key_pem)),
-    ]);
-    for (place, endpoint) in ground.upstream.iter().enumerate() {
-        values.insert(format!("endpoint_{place}"), endpoint.to_string());
-        values.insert(format!("endpoint_{place}_ip"), endpoint.ip().to_string());
-        values.insert("endpoint_port".to_owned(), endpoint.port().to_string());
-    }
-    Ok(values)
-}
-
-/// Puts values in the place of `{{names}}`.
-fn render(template: &str, values: &BTreeMap<String, String>) -> io::Result<String> {
-    let mut rendered = String::with_capacity(template.len());
-    let mut rest = template;
-    while let Some((before, after)) = rest.split_once("{{") {
-        let (name, after) = after.split_once("}}").ok_or_else(|| io::Error::other("{{ without }}"))?;
-        let value = values.get(name.trim()).ok_or_else(|| io::Error::other(format!("nothing is called {{{{{name}}}}}")))?;
-        rendered.push_str(before);
-        rendered.push_str(value);
-        rest = after;
-    }
-    rendered.push_str(rest);
-    Ok(rendered)
+    let identity = ground.identity;
+    let file = |name: &str, text: &str| {
+        let path = directory.join(name);
+        fs::write(&path, text).map(|()| path.display().to_string())
+    };
+    let endpoint = |address: &SocketAddr| Endpoint { address: address.to_string(), ip: address.ip().to_string(), port: address.port() };
+    Ok(Names {
+        directory: directory.display().to_string(),
+        http: http.to_string(),
+        https: https.to_string(),
+        admin: admin.to_string(),
+        http_port: http.port(),
+        https_port: https.port(),
+        certificate: file("certificate.pem", &identity.certificate_pem)?,
+        key: file("key.pem", &identity.key_pem)?,
+        certificate_and_key: file("both.pem", &format!("{}{}", identity.certificate_pem, identity.key_pem))?,
+        certificate_base64: STANDARD.encode(&identity.certificate_pem),
+        key_base64: STANDARD.encode(&identity.key_pem),
+        endpoints: ground.upstream.iter().map(endpoint).collect(),
+        endpoint_port: ground.upstream.first().map_or(0, SocketAddr::port),
+    })
 }
 
 fn program(description: &Description) -> io::Result<PathBuf> {
@@ -201,14 +188,14 @@ fn program(description: &Description) -> io::Result<PathBuf> {
     Err(io::Error::new(io::ErrorKind::NotFound, format!("{}: not built; cargo build --release --workspace", path.display())))
 }
 
-/// The first line a program prints about itself, on whichever stream.
+/// The first line with words that a program prints about itself, on whichever stream.
 fn version(program: &Path, arguments: &[String]) -> io::Result<String> {
     let output = Command::new(program)
         .args(arguments)
         .output()
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}; is it installed?", program.display())))?;
     let text = [output.stdout, output.stderr].concat();
-    Ok(String::from_utf8_lossy(&text).lines().next().unwrap_or_default().trim().to_owned())
+    Ok(String::from_utf8_lossy(&text).lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned())
 }
 
 /// A port nobody listens on at this moment.
@@ -223,24 +210,6 @@ fn in_file(path: &Path, error: &io::Error) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn values() -> BTreeMap<String, String> {
-        BTreeMap::from([("http".to_owned(), "127.0.0.1:80".to_owned()), ("key".to_owned(), "k{{http}}".to_owned())])
-    }
-
-    /// Names become values, values are not looked into, the rest stays.
-    #[test]
-    fn a_template_is_rendered_once() {
-        let rendered = render("listen {{http}} {{ key }};\n{ a }} b }", &values()).unwrap();
-        assert_eq!(rendered, "listen 127.0.0.1:80 k{{http}};\n{ a }} b }");
-    }
-
-    /// A name nobody knows, or one that does not end, is a fault that says so.
-    #[test]
-    fn an_unknown_name_is_a_fault() {
-        assert!(render("{{port}}", &values()).unwrap_err().to_string().contains("{{port}}"));
-        assert!(render("{{http", &values()).is_err());
-    }
 
     /// Every peer of this directory has a description that can be read.
     #[test]
