@@ -61,7 +61,8 @@ fn cost_of(edge: &Corelane, work: impl FnOnce()) -> Cost {
 impl Cost {
     /// Whether the requests alone stay below this many system calls.
     fn is_within(&self, enters_max: f64, submissions_max: f64) -> bool {
-        self.enters - self.timer_enters_max <= enters_max && self.submissions <= submissions_max
+        // A timer that is set is a submission, one that ends is an enter.
+        self.enters - self.timer_enters_max <= enters_max && self.submissions - self.timer_enters_max <= submissions_max
     }
 }
 

@@ -141,6 +141,19 @@ pub(crate) fn reset_on_close(fd: RawFd) {
     }
 }
 
+/// Milliseconds since TCP last sent bytes that are not a probe; `None` where the kernel does not say.
+pub(crate) fn since_last_sent_ms(fd: RawFd) -> Option<u64> {
+    #[expect(unsafe_code, reason = "std does not ask TCP")]
+    // SAFETY: a C struct of integers, for which all zeroes is a value; it is as large as its length says and outlives the call.
+    let (result, info) = unsafe {
+        let mut info = std::mem::zeroed::<libc::tcp_info>();
+        let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+        let place = std::ptr::from_mut(&mut info).cast();
+        (libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, place, &mut length), info)
+    };
+    (result == 0).then_some(u64::from(info.tcpi_last_data_sent))
+}
+
 /// Who is at the other end of a connected socket; `None` where it is gone already.
 pub fn peer_address(fd: RawFd) -> Option<SocketAddr> {
     named(fd, Name::Peer)

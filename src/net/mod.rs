@@ -13,6 +13,7 @@ pub mod limits;
 pub mod listen;
 pub mod remote;
 pub mod ring;
+mod share;
 pub mod slot;
 pub mod socket;
 pub mod stream;

@@ -106,6 +106,8 @@ pub(crate) struct Inner {
     starved: Vec<u32>,
     dirty: Vec<u32>,
     sent: Vec<u32>,
+    /// Sockets that have bytes left but no share of this turn.
+    deferred: Vec<u32>,
     /// Entries that found the submission queue full.
     overflow: VecDeque<squeue::Entry>,
     completions: Vec<(u64, i32, u32)>,
@@ -166,6 +168,7 @@ impl Ring {
             starved: Vec::new(),
             dirty: Vec::new(),
             sent: Vec::new(),
+            deferred: Vec::new(),
             overflow: VecDeque::new(),
             completions: Vec::with_capacity(COMPLETIONS as usize),
             wheel: Wheel::default(),
@@ -378,7 +381,7 @@ impl Ring {
             inner.push_overflow();
         }
         // Somebody waits for what was collected already, or for what is submitted only behind these sends.
-        let block = block && completions.is_empty() && !more_follows;
+        let block = block && completions.is_empty() && !more_follows && inner.deferred.is_empty();
         if block {
             let due_ms = inner.wheel.next_due_ms().map_or(SLEEP_MS_MAX, |due_ms| due_ms.saturating_sub(inner.now_ms).min(SLEEP_MS_MAX));
             let before_us = self.elapsed_us();
@@ -407,6 +410,7 @@ impl Ring {
         }
         inner.completions = completions;
         inner.settle();
+        inner.wake_deferred();
         inner.expire();
     }
 
@@ -587,8 +591,10 @@ impl Inner {
     }
 
     pub(crate) fn set_deadline(&mut self, index: u32, at_ms: u64) {
+        let now_ms = self.now_ms;
         let slot = self.slot(index);
         slot.deadline_ms = at_ms;
+        slot.patience_ms = at_ms.saturating_sub(now_ms);
         slot.timed_out = false;
         // A later deadline finds itself when the wheel asks; an earlier one must be asked about earlier.
         if at_ms < slot.asked_at_ms {
@@ -631,6 +637,11 @@ impl Inner {
         if slot.deadline_ms > now_ms {
             let at_ms = slot.deadline_ms;
             self.ask_at(index, at_ms);
+            return;
+        }
+        if let Some(left_ms) = patience_left_ms(slot) {
+            slot.deadline_ms = now_ms + left_ms;
+            self.ask_at(index, now_ms + left_ms);
             return;
         }
         slot.deadline_ms = NEVER;
@@ -717,6 +728,20 @@ impl Inner {
             slot.starved = false;
             if slot.live { self.arm_receive(index) } else { self.reap(index) }
         }
+    }
+
+    /// Its reader gets on when the next turn has begun.
+    pub(crate) fn wake_next_turn(&mut self, index: u32) {
+        self.deferred.push(index);
+    }
+
+    fn wake_deferred(&mut self) {
+        let mut deferred = std::mem::take(&mut self.deferred);
+        for index in deferred.drain(..) {
+            // Whoever has the slot by now: one look too many does no harm.
+            self.slot(index).wake_reader();
+        }
+        self.deferred = deferred;
     }
 
     fn cancel(&mut self, index: u32, operation: Operation) {
@@ -1007,6 +1032,17 @@ fn send_entry(slot: &mut Slot, flags: i32) -> squeue::Entry {
     opcode::SendMsg::new(fd, &slot.message).flags(flags as u32).build()
 }
 
+/// What is left of the patience with a peer that takes bytes slowly; `None` where none has left for so long, or none waits to leave.
+///
+/// A waiting send says nothing before its last byte, however many have left meanwhile: the kernel is asked, but only when the
+/// deadline has come. The deadline of a socket without an owner is moved by nothing.
+fn patience_left_ms(slot: &Slot) -> Option<u64> {
+    if !slot.blocked || !slot.live {
+        return None;
+    }
+    slot.patience_ms.checked_sub(limits::since_last_sent_ms(slot.fd)?).filter(|left_ms| *left_ms > 0)
+}
+
 pub(crate) fn shutdown(fd: RawFd, how: i32) {
     if fd >= 0 {
         #[expect(unsafe_code, reason = "std's shutdown wants to own the socket")]
@@ -1094,3 +1130,6 @@ impl<F: Future<Output = ()>> Future for Counted<F> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

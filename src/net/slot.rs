@@ -7,6 +7,7 @@ use std::task::Context;
 use std::task::Waker;
 
 use crate::net::buffers::Chunk;
+use crate::net::share::Share;
 
 /// No deadline.
 pub const NEVER: u64 = u64::MAX;
@@ -43,6 +44,8 @@ pub(crate) struct Slot {
     pub(crate) in_flight: u32,
 
     pub(crate) received: VecDeque<Chunk>,
+    /// What of the current turn it has handed out.
+    pub(crate) share: Share,
     pub(crate) eof: bool,
     pub(crate) read_error: i32,
     /// A receive is armed.
@@ -69,6 +72,8 @@ pub(crate) struct Slot {
     pub(crate) message: libc::msghdr,
 
     pub(crate) deadline_ms: u64,
+    /// How long before the deadline it was set.
+    pub(crate) patience_ms: u64,
     /// When the wheel asks next about this slot; `NEVER` where it does not.
     pub(crate) asked_at_ms: u64,
     pub(crate) timed_out: bool,
@@ -92,6 +97,7 @@ impl Slot {
             live: true,
             in_flight: 0,
             received: VecDeque::new(),
+            share: Share::default(),
             eof: false,
             read_error: 0,
             armed: false,
@@ -109,6 +115,7 @@ impl Slot {
             iovecs: Vec::new(),
             message,
             deadline_ms: NEVER,
+            patience_ms: NEVER,
             asked_at_ms: NEVER,
             timed_out: false,
             idle_since_ms: NEVER,

@@ -72,7 +72,8 @@ impl Socket {
         &self.ring
     }
 
-    /// From now on, `milliseconds` until reads and writes answer `TimedOut`; moving it costs one store.
+    /// From now on, `milliseconds` until reads and writes answer `TimedOut`; moving it costs one store. While a send waits, bytes that
+    /// leave move it by themselves.
     pub fn set_deadline(&self, milliseconds: u64) {
         let at_ms = self.ring.now_ms().saturating_add(milliseconds);
         self.ring.inner.borrow_mut().set_deadline(self.index, at_ms);
@@ -114,14 +115,21 @@ impl Socket {
         slot.bulk = false;
     }
 
-    /// The next received bytes; `None` at the end of the stream.
+    /// The next received bytes; `None` at the end of the stream. Beyond its share of a turn it has none before the next.
     ///
     /// # Errors
     /// The kernel's; `TimedOut` after the deadline. Received bytes come out before either.
     pub fn poll_receive(&self, context: &Context<'_>) -> Poll<io::Result<Option<Chunk>>> {
+        let turn = self.ring.turns();
         let mut inner = self.ring.inner.borrow_mut();
         let slot = inner.slot(self.index);
+        if slot.share.is_spent(turn) && !slot.received.is_empty() {
+            register(&mut slot.reader, context);
+            inner.wake_next_turn(self.index);
+            return Poll::Pending;
+        }
         if let Some(chunk) = slot.received.pop_front() {
+            slot.share.count(turn, chunk.len());
             if !slot.armed && slot.read_error == 0 && slot.received.len() < 2 {
                 inner.arm_receive(self.index);
             }
