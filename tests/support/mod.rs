@@ -9,6 +9,7 @@
 pub mod client;
 pub mod edge;
 pub mod fake_api;
+pub mod heap;
 pub mod load;
 pub mod manifests;
 pub mod tls;
