@@ -144,6 +144,21 @@ impl fmt::Display for Mark {
 }
 
 impl Mark {
+    /// In the order in which they are explained.
+    pub const ALL: [Self; 6] = [Self::Errors, Self::Unsent, Self::Late, Self::Stolen, Self::Contended, Self::Stalled];
+
+    /// When a block gets it, for readers who did not write the rules.
+    pub fn rule(self) -> &'static str {
+        match self {
+            Self::Errors => "an answer was not the right one",
+            Self::Unsent => "less than 99.9 % of the due requests were sent",
+            Self::Late => "the driver's own lateness at p99.9 exceeds 5 % of the latency at p99.9",
+            Self::Stolen => "the hypervisor took more than 0.2 % of the time of both CPUs",
+            Self::Contended => "the proxy was ready to run but waited for its CPU more than 1 % of the time",
+            Self::Stalled => "the window lasted more than 1 % longer than planned: the driver itself stood still",
+        }
+    }
+
     /// Whether a block with this mark says nothing at all, however few clean ones there are.
     pub fn is_fatal(self) -> bool {
         matches!(self, Self::Errors | Self::Unsent | Self::Stalled)

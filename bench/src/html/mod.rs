@@ -15,6 +15,7 @@ use maud::html;
 use serde_json::Value;
 
 use self::style::Style;
+use crate::compare::Mark;
 use crate::compare::Results;
 use crate::compare::Series;
 use crate::hgrm::slug;
@@ -25,16 +26,6 @@ use crate::sweep::Ladder;
 use crate::table;
 use crate::table::Row;
 use crate::table::Table;
-
-/// What each mark means, for readers who did not write the rules.
-const MARKS: [(&str, &str); 6] = [
-    ("errors", "an answer was not the right one"),
-    ("unsent", "less than 99.9 % of the due requests were sent"),
-    ("late", "the driver's own lateness at p99.9 exceeds 5 % of the latency at p99.9"),
-    ("stolen", "the hypervisor took more than 0.2 % of the time of both CPUs"),
-    ("contended", "the proxy was ready to run but waited for its CPU more than 1 % of the time"),
-    ("stalled", "the window lasted more than 1 % longer than planned: the driver itself stood still"),
-];
 
 /// A series with what is reckoned from it once and shown in several places.
 struct Section<'a> {
@@ -320,7 +311,7 @@ fn method(subject: &str) -> Markup {
             "answers that came in it."
         }
         p { "Blocks are marked by rules fixed in advance; every block, marked or not, is in the JSON file." }
-        dl { @for (mark, rule) in MARKS { dt { (mark) } dd { (rule) } } }
+        dl { @for mark in Mark::ALL { dt { (mark.to_string()) } dd { (mark.rule()) } } }
     }
 }
 
