@@ -170,19 +170,30 @@ impl Mark {
 /// # Errors
 /// Of the kernel, of a proxy that does not start or serve, of a scenario that cannot be driven.
 pub fn run(settings: &Settings, driver: &mut Driver, tell: &mut dyn FnMut(&str)) -> io::Result<Measured> {
-    let mut versions: Vec<Version> = Vec::new();
+    let (versions, series) = each_scenario(settings, driver, |driver, scenario, identity, mut peers| {
+        let loads = scenario.loads.iter().take_while(|_| !settings.is_stopped());
+        loads.map(|load| measure(settings, driver, identity, scenario, *load, &mut peers, tell)).collect()
+    })?;
+    let blocks = series.iter().map(|series| series.blocks.len()).sum::<usize>();
+    Ok(Measured { versions, series, partial: blocks < settings.blocks() })
+}
+
+/// Has `work` measure each scenario on proxies that have just been started for it; who they were, and all its series.
+pub(crate) fn each_scenario(
+    settings: &Settings,
+    driver: &mut Driver,
+    mut work: impl FnMut(&mut Driver, &Scenario, &Identity, Vec<Peer>) -> io::Result<Vec<Series>>,
+) -> io::Result<(Vec<Version>, Vec<Series>)> {
+    let mut versions = Vec::new();
     let mut series = Vec::new();
     for scenario in settings.scenarios.iter().take_while(|_| !settings.is_stopped()) {
         let identity = Identity::new()?;
         driver.answer_with(Answer::new(scenario.body_bytes));
-        let mut peers = start_all(settings, driver, &identity, scenario)?;
+        let peers = start_all(settings, driver, &identity, scenario)?;
         versions = peers.iter().map(|peer| Version { peer: peer.label.clone(), version: peer.version.clone() }).collect();
-        for load in scenario.loads.iter().take_while(|_| !settings.is_stopped()) {
-            series.push(measure(settings, driver, &identity, scenario, *load, &mut peers, tell)?);
-        }
+        series.append(&mut work(driver, scenario, &identity, peers)?);
     }
-    let blocks = series.iter().map(|series: &Series| series.blocks.len()).sum::<usize>();
-    Ok(Measured { versions, series, partial: blocks < settings.blocks() })
+    Ok((versions, series))
 }
 
 /// What the client asks of the proxy that listens there.
@@ -212,7 +223,7 @@ fn labels(names: &[String]) -> Vec<String> {
     labels
 }
 
-pub(crate) fn start_all(settings: &Settings, driver: &mut Driver, identity: &Identity, scenario: &Scenario) -> io::Result<Vec<Peer>> {
+fn start_all(settings: &Settings, driver: &mut Driver, identity: &Identity, scenario: &Scenario) -> io::Result<Vec<Peer>> {
     let upstream = driver.upstream().endpoints().to_vec();
     let ground = Ground {
         templates: &settings.templates,

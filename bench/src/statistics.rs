@@ -11,7 +11,7 @@ pub const RESAMPLES: usize = 10_000;
 /// Resamples of a ratio of pooled quantiles.
 pub const QUANTILE_RESAMPLES: usize = 1_000;
 /// Events beyond a quantile below which it is not stated.
-const EVENTS_BEYOND_MIN: f64 = 100.0;
+pub(crate) const EVENTS_BEYOND_MIN: f64 = 100.0;
 /// An effect smaller than this is called none, however certain.
 const EFFECT_MIN: f64 = 0.03;
 
@@ -137,9 +137,14 @@ pub fn pool<'a>(histograms: impl Iterator<Item = &'a Histogram<u64>>) -> Histogr
 
 /// A quantile in microseconds, where enough events lie beyond it.
 pub fn pooled_quantile_us(pooled: &Histogram<u64>, quantile: f64) -> Option<f64> {
+    quantile_us_if(pooled, quantile, EVENTS_BEYOND_MIN)
+}
+
+/// A quantile in microseconds, where at least `beyond_min` events lie beyond it.
+pub(crate) fn quantile_us_if(pooled: &Histogram<u64>, quantile: f64, beyond_min: f64) -> Option<f64> {
     // A tenth of an event is forgiven: (1 - 0.999) is not exact.
     let beyond = pooled.len() as f64 * (1.0 - quantile);
-    (beyond + 0.1 >= EVENTS_BEYOND_MIN).then(|| tally::quantile_us(pooled, quantile))
+    (beyond + 0.1 >= beyond_min).then(|| tally::quantile_us(pooled, quantile))
 }
 
 /// The 2.5th and 97.5th percentile.

@@ -11,16 +11,13 @@ use crate::compare::Mark;
 use crate::compare::Measured;
 use crate::compare::Series;
 use crate::compare::Settings;
-use crate::compare::Version;
 use crate::driver::Driver;
 use crate::peers::Peer;
 use crate::scenario::Load;
 use crate::scenario::Scenario;
 use crate::schedule::Arrivals;
 use crate::statistics;
-use crate::tally;
 use crate::tls::Identity;
-use crate::wire::Answer;
 
 /// Each rung of the ladder asks for so much more than the one before.
 const STEP: f64 = 1.25;
@@ -104,21 +101,15 @@ impl Point {
 /// # Errors
 /// As [`compare::run`].
 pub fn run(settings: &Settings, climb: Climb, driver: &mut Driver, tell: &mut dyn FnMut(&str)) -> io::Result<Measured> {
-    let mut versions = Vec::new();
-    let mut series = Vec::new();
-    for scenario in settings.scenarios.iter().take_while(|_| !settings.is_stopped()) {
-        let identity = Identity::new()?;
-        driver.answer_with(Answer::new(scenario.body_bytes));
-        let peers = compare::start_all(settings, driver, &identity, scenario)?;
-        versions = peers.iter().map(|peer| Version { peer: peer.label.clone(), version: peer.version.clone() }).collect();
-        let mut sweep = Sweep { settings, climb, scenario, identity: &identity, driver: &mut *driver, peers, series: Vec::new() };
+    let (versions, series) = compare::each_scenario(settings, driver, |driver, scenario, identity, peers| {
+        let mut sweep = Sweep { settings, climb, scenario, identity, driver, peers, series: Vec::new() };
         sweep.ascend(tell)?;
         for _ in (0..climb.bisections).take_while(|_| !settings.is_stopped()) {
             sweep.bisect(tell)?;
         }
         sweep.series.sort_by(|one, other| rate(one).total_cmp(&rate(other)));
-        series.append(&mut sweep.series);
-    }
+        Ok(sweep.series)
+    })?;
     Ok(Measured { versions, series, partial: settings.is_stopped() })
 }
 
@@ -227,8 +218,7 @@ fn point(series: &Series, offered_per_s: f64, peer: &str) -> Point {
     let blocks = trusted(&all);
     let sum = |count: fn(&Block) -> u64| blocks.iter().map(|block| count(block)).sum::<u64>();
     let pooled = statistics::pool(blocks.iter().map(|block| &block.round.tally.latency));
-    let quantile =
-        |quantile: f64| (pooled.len() as f64 * (1.0 - quantile) + 0.1 >= BEYOND_MIN).then(|| tally::quantile_us(&pooled, quantile));
+    let quantile = |quantile| statistics::quantile_us_if(&pooled, quantile, BEYOND_MIN);
     let (completed, planned) = (sum(|block| block.round.tally.completed), sum(|block| block.round.tally.planned));
     Point {
         offered_per_s,

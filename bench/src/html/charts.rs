@@ -26,7 +26,6 @@ const PANEL_WIDTH: f64 = 380.0;
 const POINTS_PER_DECADE: f64 = 24.0;
 /// A curve is drawn as far as this many requests lie beyond, and boldly as far as a table would state it.
 const BEYOND_MIN: f64 = 10.0;
-const BEYOND_BOLD_MIN: f64 = 100.0;
 /// Ratios farther from 1 are drawn at the edge.
 const RATIO_MAX: f64 = 8.0;
 /// A last second shorter than this share of one is not drawn: its rates would be guesses.
@@ -49,7 +48,7 @@ impl<'a> Curve<'a> {
         let steps = ((events / BEYOND_MIN).max(1.0).log10() * POINTS_PER_DECADE) as u32;
         let beyond = (0..=steps).map(|step| 10_f64.powf(f64::from(step) / POINTS_PER_DECADE));
         let points = beyond.map(|beyond| (beyond, tally::quantile_us(&pooled, 1.0 - 1.0 / beyond))).collect();
-        Self { style, points, bold_until: events / BEYOND_BOLD_MIN }
+        Self { style, points, bold_until: events / statistics::EVENTS_BEYOND_MIN }
     }
 
     /// The latency at the point that is nearest to a percentile, if the curve goes as far.
