@@ -305,11 +305,11 @@ fn rate(text: &str) -> Result<f64, String> {
 }
 
 fn load(text: &str) -> Result<Load, String> {
-    match text.parse::<f64>() {
-        Ok(rate_per_s) if rate_per_s.is_finite() && rate_per_s >= 1.0 => Ok(Load::Open { rate_per_s, arrivals: Arrivals::Poisson }),
-        _ if text == "saturate" => Ok(Load::Saturate),
-        _ => Err("`saturate` or a number of requests per second is needed".to_owned()),
+    if text == "saturate" {
+        return Ok(Load::Saturate);
     }
+    let open = |rate_per_s| Load::Open { rate_per_s, arrivals: Arrivals::Poisson };
+    rate(text).map(open).map_err(|fault| format!("`saturate` or {fault}"))
 }
 
 fn arrivals(text: &str) -> Result<Arrivals, String> {
