@@ -1,8 +1,9 @@
 //! The load generator, the upstream and the comparison of Corelane with its peers.
 //!
 //! From below: `clock`, `poller`, `schedule`, `wire` and `cpu` know one thing each; `upstream` answers and `client` asks;
-//! `timeline` keeps the seconds of a round, `driver` runs both in one thread for one; `peers` starts the proxies; `compare` interleaves
-//! rounds and `sweep` climbs; `statistics`, `table`, `report`, `hgrm`, `html` and `diff` say what came out.
+//! `timeline` keeps the seconds of a round, `driver` runs both in one thread for one; `peers` starts the proxies from each
+//! `template`; `compare` interleaves rounds and `sweep` climbs; `statistics`, `table`, `report`, `hgrm`, `html` and `diff` say what
+//! came out.
 
 pub mod client;
 pub mod clock;

@@ -59,7 +59,7 @@ enum Command {
         #[command(flatten)]
         how: How,
     },
-    /// Several proxies in interleaved rounds; the tables go to `results/` as Markdown and JSON
+    /// Several proxies in interleaved rounds; what came out goes to `results/`
     Compare {
         /// Files of `load/` without their ending; all of them, if none is named
         scenarios: Vec<String>,
@@ -99,7 +99,7 @@ enum Command {
         before: PathBuf,
         /// A later one
         after: PathBuf,
-        /// The peer of both that changes are reckoned against; nginx, a floor or any other, if not given
+        /// The peer of both that changes are reckoned against; nginx or any other, if not given
         #[arg(long)]
         reference: Option<String>,
         /// From what change on the subject is worse, if the interval excludes none
