@@ -18,6 +18,7 @@ use crate::timeline::Recorder;
 use crate::wire;
 use crate::wire::Progress;
 use crate::wire::ResponseCheck;
+use crate::wire::Wanted;
 
 /// Failed connection attempts after which a round is given up: the proxy is gone.
 const CONNECT_FAILURES_MAX: u64 = 1000;
@@ -32,8 +33,8 @@ pub struct Target {
     pub close: bool,
     pub host: &'static str,
     pub path: &'static str,
-    /// What must come back.
-    pub body: Vec<u8>,
+    /// Length of the body that is asked for and must come back.
+    pub body_bytes: u64,
 }
 
 /// When requests go out.
@@ -117,7 +118,7 @@ impl Client {
             phase: Phase::Closed,
             connection: None,
             generation: 0,
-            request: wire::request(target.host, target.path, slot, target.close),
+            request: wire::request(target.host, target.path, Wanted { slot, body_bytes: target.body_bytes }, 0, target.close),
             check: ResponseCheck::default(),
             task: None,
         });
@@ -245,11 +246,11 @@ impl Client {
             };
         }
         let mut outcome = Ok(Progress::More);
-        let (check, body) = (&mut slot.check, &self.target.body);
+        let (check, body_bytes) = (&mut slot.check, self.target.body_bytes);
         let received = connection.flush().and_then(|()| {
             connection.receive(&mut self.scratch, event.ended, |bytes| {
                 outcome = match outcome {
-                    Ok(Progress::More) => check.feed(bytes, body),
+                    Ok(Progress::More) => check.feed(bytes, body_bytes),
                     Ok(Progress::Done { .. }) => Err(wire::Wrong::Surplus),
                     wrong => wrong,
                 };

@@ -26,7 +26,6 @@ use crate::scenario::Load;
 use crate::scenario::Scenario;
 use crate::tally;
 use crate::tls::Identity;
-use crate::wire::Answer;
 
 /// Host and path of every request; all peers route them to the cluster called a.
 const HOST: &str = "app.bench.local";
@@ -188,7 +187,6 @@ pub(crate) fn each_scenario(
     let mut series = Vec::new();
     for scenario in settings.scenarios.iter().take_while(|_| !settings.is_stopped()) {
         let identity = Identity::new()?;
-        driver.answer_with(Answer::new(scenario.body_bytes));
         let peers = start_all(settings, driver, &identity, scenario)?;
         versions = peers.iter().map(|peer| Version { peer: peer.label.clone(), version: peer.version.clone() }).collect();
         series.append(&mut work(driver, scenario, &identity, peers)?);
@@ -205,7 +203,7 @@ pub fn target(scenario: &Scenario, identity: &Identity, http: SocketAddr, https:
         close: scenario.close,
         host: HOST,
         path: PATH,
-        body: Answer::new(scenario.body_bytes).body().to_vec(),
+        body_bytes: scenario.body_bytes,
     }
 }
 

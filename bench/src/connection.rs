@@ -39,6 +39,17 @@ pub struct ClientTls {
     pub name: ServerName<'static>,
 }
 
+/// What one read has brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// So many bytes of the wire; there may be more.
+    Bytes(usize),
+    /// The socket is empty; the next byte is a new event.
+    Nothing,
+    /// The other side has ended.
+    End,
+}
+
 /// An open or opening connection.
 pub struct Connection {
     stream: TcpStream,
@@ -60,9 +71,21 @@ impl Connection {
     /// # Errors
     /// The kernel's, at once; a refusal may come later.
     pub fn open(target: SocketAddr, tls: Option<&ClientTls>) -> io::Result<Self> {
+        Self::open_with(target, tls, None)
+    }
+
+    /// As [`Self::open`], with room for so many bytes in the kernel until they are read, so that a slow reader is felt on the
+    /// other side.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(target: SocketAddr, tls: Option<&ClientTls>, receive_buffer: Option<usize>) -> io::Result<Self> {
         let family = if target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
         rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
+        if let Some(bytes) = receive_buffer {
+            rustix::net::sockopt::set_socket_recv_buffer_size(&socket, bytes)?;
+        }
         match rustix::net::connect(&socket, &target) {
             Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
             Err(error) => return Err(error.into()),
@@ -149,22 +172,35 @@ impl Connection {
     /// Of the connection or of TLS.
     pub fn receive(&mut self, scratch: &mut Scratch, to_the_end: bool, mut each: impl FnMut(&[u8])) -> io::Result<bool> {
         loop {
-            let arrived = match self.stream.read(&mut scratch.wire) {
-                Ok(0) => return Ok(false),
-                Ok(arrived) => arrived,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            let bytes = &scratch.wire[..arrived];
-            match &mut self.tls {
-                Some(session) => decrypt(session, bytes, &mut scratch.plain, &mut each)?,
-                None => each(bytes),
-            }
-            if arrived < scratch.wire.len() && !to_the_end {
-                return Ok(true);
+            match self.receive_some(scratch, READ_BYTES, &mut each)? {
+                Received::End => return Ok(false),
+                Received::Nothing => return Ok(true),
+                Received::Bytes(arrived) if arrived < READ_BYTES && !to_the_end => return Ok(true),
+                Received::Bytes(_) => {}
             }
         }
+    }
+
+    /// Reads once, `bytes_max` bytes of the wire at most.
+    ///
+    /// # Errors
+    /// Of the connection or of TLS.
+    pub fn receive_some(&mut self, scratch: &mut Scratch, bytes_max: usize, mut each: impl FnMut(&[u8])) -> io::Result<Received> {
+        let arrived = loop {
+            match self.stream.read(&mut scratch.wire[..bytes_max.min(READ_BYTES)]) {
+                Ok(0) => return Ok(Received::End),
+                Ok(arrived) => break arrived,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Received::Nothing),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        };
+        let bytes = &scratch.wire[..arrived];
+        match &mut self.tls {
+            Some(session) => decrypt(session, bytes, &mut scratch.plain, &mut each)?,
+            None => each(bytes),
+        }
+        Ok(Received::Bytes(arrived))
     }
 }
 

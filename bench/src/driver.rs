@@ -17,7 +17,6 @@ use crate::schedule;
 use crate::tally::Tally;
 use crate::timeline;
 use crate::upstream::Upstream;
-use crate::wire::Answer;
 
 /// How long connections may take to open before a round.
 const OPEN_NS_MAX: u64 = 10_000_000_000;
@@ -71,11 +70,6 @@ impl Driver {
     /// Where proxies find the upstream.
     pub fn upstream(&self) -> &Upstream {
         &self.upstream
-    }
-
-    /// What the upstream answers from now on.
-    pub fn answer_with(&mut self, answer: Answer) {
-        self.upstream.answer_with(answer);
     }
 
     /// One request, to see whether a proxy serves yet; true if the right answer came in time.
@@ -181,6 +175,7 @@ impl Driver {
             }
             client.dispatch(self.clock.now_ns(), &self.poller)?;
         }
+        worked |= self.upstream.resume(&self.clock);
         Ok(worked)
     }
 }

@@ -1,6 +1,6 @@
 //! The load generator, the upstream and the comparison of Corelane with its peers.
 //!
-//! From below: `clock`, `poller`, `schedule`, `wire` and `cpu` know one thing each; `upstream` answers and `client` asks;
+//! From below: `clock`, `poller`, `schedule`, `pattern`, `wire` and `cpu` know one thing each; `upstream` answers and `client` asks;
 //! `timeline` keeps the seconds of a round, `driver` runs both in one thread for one; `peers` starts the proxies from each
 //! `template`; `compare` interleaves rounds and `sweep` climbs; `statistics`, `table`, `report`, `hgrm`, `html` and `diff` say what
 //! came out.
@@ -15,6 +15,7 @@ pub mod driver;
 pub mod hgrm;
 pub mod host;
 pub mod html;
+pub mod pattern;
 pub mod peers;
 pub mod poller;
 pub mod progress;

@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use crate::schedule::Arrivals;
 
-/// The largest body a scenario may ask for, in bytes: it is held in memory and compared.
-const BODY_BYTES_MAX: usize = 16 << 20;
+/// The largest body a scenario may ask for, in bytes.
+const BODY_BYTES_MAX: u64 = 16 << 30;
 /// The most client connections: each takes a port, and descriptors on both sides of the proxy.
 const CONNECTIONS_MAX: u32 = 20_000;
 
@@ -26,7 +26,7 @@ pub struct Scenario {
     /// Client connections.
     pub connections: u32,
     /// Length of the response body.
-    pub body_bytes: usize,
+    pub body_bytes: u64,
     /// Whether clients speak TLS 1.3 to the proxy.
     #[serde(default)]
     pub tls: bool,

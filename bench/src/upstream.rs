@@ -1,5 +1,6 @@
-//! The endpoints behind the proxy: they answer every request with the same bytes and stamp when they did.
+//! The endpoints behind the proxy: they answer every request with as many bytes as it asks for and stamp when they read it.
 
+use std::collections::VecDeque;
 use std::io;
 use std::io::ErrorKind;
 use std::io::Read;
@@ -9,15 +10,16 @@ use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::net::TcpStream;
-use std::ops::ControlFlow;
 
 use crate::clock::Clock;
+use crate::pattern;
 use crate::poller::Event;
 use crate::poller::Poller;
 use crate::poller::Role;
 use crate::poller::Token;
 use crate::wire;
 use crate::wire::Answer;
+use crate::wire::Wanted;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 65_535;
@@ -25,8 +27,14 @@ const BACKLOG: i32 = 65_535;
 const ENDPOINTS: usize = 2;
 /// Ports tried until one is free on every address.
 const BIND_ATTEMPTS: usize = 64;
-/// Bytes read at once; requests are a few hundred.
-const READ_BYTES: usize = 16 << 10;
+/// Bytes read at once.
+const READ_BYTES: usize = 64 << 10;
+/// Bytes read, and bytes written, on one connection before others have their turn: a 64 KB answer with its head.
+const TURN_BYTES: u64 = 68 << 10;
+/// Lengths of bodies one run may ask for.
+const ANSWERS_MAX: usize = 64;
+/// Where the answer to a body that was not the right one stands among the answers.
+const REFUSAL: u32 = 0;
 /// A request head longer than this is no request of ours.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 
@@ -34,9 +42,12 @@ const HEAD_BYTES_MAX: usize = 16 << 10;
 pub struct Upstream {
     listeners: Vec<TcpListener>,
     endpoints: Vec<SocketAddr>,
-    answer: Answer,
+    /// The refusal, and an answer for each length that was asked for so far: a handful.
+    answers: Vec<Answer>,
     connections: Vec<Option<Accepted>>,
     free: Vec<u32>,
+    /// Connections that could have gone on but had used up their turn.
+    unfinished: VecDeque<Token>,
     generation: u32,
     scratch: Vec<u8>,
     /// Connections accepted so far.
@@ -53,10 +64,33 @@ struct Accepted {
     generation: u32,
     /// A request head that has not ended yet.
     head: Vec<u8>,
+    upload: Option<Upload>,
     /// Answers owed, of which the first is written up to `written`.
-    owed: u32,
-    written: usize,
+    owed: VecDeque<u32>,
+    written: u64,
     close: bool,
+    /// The proxy has ended its side: reading goes on until the end.
+    ended: bool,
+    /// Whether it stands among the unfinished.
+    queued: bool,
+}
+
+/// A request body on its way in.
+struct Upload {
+    seen: u64,
+    bytes: u64,
+    good: bool,
+    answer: u32,
+}
+
+/// How a connection was left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    /// The next event says when there is more to do.
+    Waiting,
+    /// There is more to do, in the next turn.
+    Unfinished,
+    Ended,
 }
 
 impl Upstream {
@@ -76,9 +110,10 @@ impl Upstream {
         Ok(Self {
             listeners,
             endpoints,
-            answer: Answer::new(0),
+            answers: vec![Answer::refusal()],
             connections: Vec::new(),
             free: Vec::new(),
+            unfinished: VecDeque::new(),
             generation: 0,
             scratch: vec![0; READ_BYTES],
             accepted: 0,
@@ -90,11 +125,6 @@ impl Upstream {
     /// Where the endpoints listen.
     pub fn endpoints(&self) -> &[SocketAddr] {
         &self.endpoints
-    }
-
-    /// What every request is answered with from now on.
-    pub fn answer_with(&mut self, answer: Answer) {
-        self.answer = answer;
     }
 
     /// Takes the connections that wait at a listener.
@@ -117,54 +147,122 @@ impl Upstream {
             });
             self.generation += 1;
             poller.add(&stream, Token { role: Role::Upstream, generation: self.generation, slot })?;
-            let accepted = Accepted { stream, generation: self.generation, head: Vec::new(), owed: 0, written: 0, close: false };
-            self.connections[slot as usize] = Some(accepted);
+            self.connections[slot as usize] = Some(Accepted::new(stream, self.generation));
             self.accepted += 1;
         }
     }
 
     /// Reads requests and writes answers on one connection.
     pub fn serve(&mut self, event: Event, clock: &Clock) {
-        let slot = event.token.slot as usize;
-        let Some(connection) = self.connections.get_mut(slot).and_then(Option::as_mut) else { return };
-        if !event.token.is_of(connection.generation) {
-            return;
+        if let Some(connection) = self.connection(event.token) {
+            connection.ended |= event.ended;
+            self.work(event.token, clock);
         }
-        let mut ended = false;
-        loop {
-            match connection.stream.read(&mut self.scratch) {
-                Ok(0) => ended = true,
-                Ok(arrived) => {
-                    let (met, now_ns) = (&mut self.met_ns, clock.now_ns());
-                    let requests = connection.take_requests(&self.scratch[..arrived], |client| {
-                        if let Some(met_ns) = met.get_mut(client as usize) {
-                            *met_ns = now_ns;
-                        }
-                    });
-                    ended |= requests.is_break();
-                    if arrived == self.scratch.len() || event.ended {
-                        continue;
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => ended |= error.kind() != ErrorKind::WouldBlock,
+    }
+
+    /// Goes on with one connection that had used up its turn; false if there is none.
+    pub fn resume(&mut self, clock: &Clock) -> bool {
+        let Some(token) = self.unfinished.pop_front() else { return false };
+        if let Some(connection) = self.connection(token) {
+            connection.queued = false;
+            self.work(token, clock);
+        }
+        true
+    }
+
+    fn connection(&mut self, token: Token) -> Option<&mut Accepted> {
+        self.connections.get_mut(token.slot as usize)?.as_mut().filter(|connection| token.is_of(connection.generation))
+    }
+
+    fn work(&mut self, token: Token, clock: &Clock) {
+        let slot = token.slot as usize;
+        let Some(connection) = &mut self.connections[slot] else { return };
+        let (answers, met) = (&mut self.answers, &mut self.met_ns);
+        let read = connection.read(&mut self.scratch, |wanted| {
+            if let Some(met_ns) = met.get_mut(wanted.slot as usize) {
+                *met_ns = clock.now_ns();
             }
-            break;
-        }
-        let owed = connection.owed;
-        ended |= connection.write_answers(&self.answer).is_break();
-        self.answered += u64::from(owed - connection.owed);
-        if ended {
-            self.connections[slot] = None;
-            self.free.push(slot as u32);
+            answer_to(answers, wanted.body_bytes)
+        });
+        let written = connection.write(&self.answers, &mut self.answered);
+        match (read, written) {
+            (Left::Ended, _) | (_, Left::Ended) => {
+                self.connections[slot] = None;
+                self.free.push(slot as u32);
+            }
+            (Left::Waiting, Left::Waiting) => {}
+            _ if connection.queued => {}
+            _ => {
+                connection.queued = true;
+                self.unfinished.push_back(token);
+            }
         }
     }
 }
 
+/// The place of the answer with a body of this length; `None` where too many lengths have been asked for.
+fn answer_to(answers: &mut Vec<Answer>, body_bytes: u64) -> Option<u32> {
+    let good = &answers[REFUSAL as usize + 1..];
+    if let Some(place) = good.iter().position(|answer| answer.body_bytes() == body_bytes) {
+        return Some(REFUSAL + 1 + place as u32);
+    }
+    if answers.len() == ANSWERS_MAX {
+        return None;
+    }
+    answers.push(Answer::new(body_bytes));
+    Some(answers.len() as u32 - 1)
+}
+
 impl Accepted {
-    /// Counts the requests in what was read and tells whose they are; breaks off where it is no request.
-    fn take_requests(&mut self, mut bytes: &[u8], mut each: impl FnMut(u32)) -> ControlFlow<()> {
+    fn new(stream: TcpStream, generation: u32) -> Self {
+        Self {
+            stream,
+            generation,
+            head: Vec::new(),
+            upload: None,
+            owed: VecDeque::new(),
+            written: 0,
+            close: false,
+            ended: false,
+            queued: false,
+        }
+    }
+
+    /// Reads what has arrived; `answer` tells what a request is owed.
+    fn read(&mut self, scratch: &mut [u8], mut answer: impl FnMut(Wanted) -> Option<u32>) -> Left {
+        let mut read = 0;
+        while read < TURN_BYTES {
+            match self.stream.read(scratch) {
+                Ok(0) => return Left::Ended,
+                Ok(arrived) => {
+                    if self.take(&scratch[..arrived], &mut answer).is_none() {
+                        return Left::Ended;
+                    }
+                    read += arrived as u64;
+                    if arrived < scratch.len() && !self.ended {
+                        return Left::Waiting;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Left::Waiting,
+                Err(_) => return Left::Ended,
+            }
+        }
+        Left::Unfinished
+    }
+
+    /// Takes requests, with their bodies, from what was read; `None` where it is no request.
+    fn take(&mut self, mut bytes: &[u8], answer: &mut impl FnMut(Wanted) -> Option<u32>) -> Option<()> {
         while !bytes.is_empty() {
+            if let Some(upload) = &mut self.upload {
+                let here = upload.take(bytes);
+                bytes = &bytes[here..];
+                if upload.seen == upload.bytes {
+                    self.owed.push_back(if upload.good { upload.answer } else { REFUSAL });
+                    self.upload = None;
+                }
+                continue;
+            }
             let before = self.head.len();
             // Nearly every read is one whole head, which is not copied.
             let head = if before == 0 {
@@ -177,36 +275,54 @@ impl Accepted {
                 if before == 0 {
                     self.head.extend_from_slice(bytes);
                 }
-                return if self.head.len() > HEAD_BYTES_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+                return (self.head.len() <= HEAD_BYTES_MAX).then_some(());
             };
             let head = &head[..length];
-            if let Some(slot) = wire::slot_of(head) {
-                each(slot);
-            }
+            let owed = answer(wire::wanted(head).unwrap_or(Wanted { slot: wire::NO_SLOT, body_bytes: 0 }))?;
             self.close |= wire::asks_to_close(head);
-            self.owed += 1;
+            match wire::upload_bytes(head) {
+                0 => self.owed.push_back(owed),
+                bytes => self.upload = Some(Upload { seen: 0, bytes, good: true, answer: owed }),
+            }
             bytes = &bytes[length - before..];
             self.head.clear();
         }
-        ControlFlow::Continue(())
+        Some(())
     }
 
-    /// Writes what is owed until the socket is full; breaks off at the end of the connection.
-    fn write_answers(&mut self, answer: &Answer) -> ControlFlow<()> {
-        let bytes = answer.bytes(self.close);
-        while self.owed > 0 {
-            match self.stream.write(&bytes[self.written..]) {
-                Ok(written) => self.written += written,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return ControlFlow::Continue(()),
+    /// Writes what is owed until the socket is full or the turn is over.
+    fn write(&mut self, answers: &[Answer], answered: &mut u64) -> Left {
+        let mut left = TURN_BYTES;
+        while let Some(answer) = self.owed.front().map(|place| &answers[*place as usize]) {
+            match self.stream.write(answer.piece(self.close, self.written, left)) {
+                Ok(written) => {
+                    self.written += written as u64;
+                    left -= written as u64;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Left::Waiting,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return ControlFlow::Break(()),
+                Err(_) => return Left::Ended,
             }
-            if self.written == bytes.len() {
+            if self.written == answer.length(self.close) {
                 self.written = 0;
-                self.owed -= 1;
+                self.owed.pop_front();
+                *answered += 1;
+            } else if left == 0 {
+                return Left::Unfinished;
             }
         }
-        if self.close { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        // A body that is still on its way is owed an answer, too.
+        if self.close && self.upload.is_none() { Left::Ended } else { Left::Waiting }
+    }
+}
+
+impl Upload {
+    /// Looks at the next bytes of the connection; returns how many of them are of this body.
+    fn take(&mut self, bytes: &[u8]) -> usize {
+        let here = bytes.len().min(usize::try_from(self.bytes - self.seen).unwrap_or(usize::MAX));
+        self.good &= pattern::holds(self.seen, &bytes[..here]);
+        self.seen += here as u64;
+        here
     }
 }
 
