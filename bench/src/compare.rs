@@ -100,6 +100,14 @@ pub struct Series {
     pub blocks: Vec<Block>,
 }
 
+impl Series {
+    /// Whether its times are those of somebody who waits. A closed loop of several connections leaves out whoever would have come while
+    /// all of them were busy; with one connection and one request at a time there is nobody else, and its times are round trips.
+    pub fn has_latency(&self) -> bool {
+        self.load != Load::Saturate || self.scenario.connections == 1
+    }
+}
+
 /// One peer in one round.
 pub struct Block {
     pub number: u32,

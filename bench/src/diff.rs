@@ -11,7 +11,6 @@ use hdrhistogram::Histogram;
 use crate::compare::Block;
 use crate::compare::Results;
 use crate::compare::Series;
-use crate::scenario::Load;
 use crate::statistics;
 use crate::statistics::Ratio;
 use crate::statistics::Sums;
@@ -177,7 +176,7 @@ impl Change {
 fn changes(before: &Series, after: &Series, peer: &str, reference: Option<&str>) -> Vec<Change> {
     let (earlier, later) = (Rounds::of(before, peer, reference), Rounds::of(after, peer, reference));
     let mut changes: Vec<Change> = cpu_change(&earlier, &later).into_iter().collect();
-    if after.load != Load::Saturate {
+    if after.has_latency() {
         let quantiles = [("p50 µs", 0.5), ("p99 µs", 0.99), ("p99.9 µs", 0.999)];
         changes.extend(quantiles.into_iter().filter_map(|(metric, quantile)| quantile_change(metric, quantile, &earlier, &later)));
     }

@@ -5,7 +5,6 @@ use std::fmt::Write;
 use hdrhistogram::Histogram;
 
 use crate::compare::Series;
-use crate::scenario::Load;
 use crate::table;
 use crate::tally;
 
@@ -14,9 +13,9 @@ const TICKS_PER_HALF: u32 = 5;
 
 /// One file per peer, name and text, of the blocks that the table counts.
 ///
-/// A closed loop has none: its times say nothing about waiting.
+/// A closed loop of several connections has none: its times say nothing about waiting.
 pub fn files(series: &Series) -> Vec<(String, String)> {
-    if series.load == Load::Saturate {
+    if !series.has_latency() {
         return Vec::new();
     }
     let name = |peer: &str| [&series.scenario.name, &series.load.to_string(), peer].map(slug).join(".") + ".hgrm";

@@ -54,7 +54,7 @@ fn series(name: &str, load: Load, peers: &[String]) -> Series {
     let scenario = Scenario {
         name: name.to_owned(),
         work: "some work".to_owned(),
-        connections: 1,
+        connections: 2,
         body_bytes: 1024,
         tls: false,
         close: false,

@@ -9,7 +9,6 @@ use serde::Serialize;
 use crate::compare::Block;
 use crate::compare::Results;
 use crate::compare::Series;
-use crate::scenario::Load;
 use crate::statistics;
 use crate::statistics::Claim;
 use crate::statistics::Ratio;
@@ -82,11 +81,10 @@ pub fn rows(series: &Series) -> Vec<Row> {
         };
         let histograms: (Vec<&Histogram<u64>>, Vec<&Histogram<u64>>) =
             pairs.iter().map(|(ours, theirs)| (&ours.round.tally.latency, &theirs.round.tally.latency)).unzip();
-        // A closed loop says nothing about waiting.
-        let open = series.load != Load::Saturate;
-        let quantile = |quantile| if open { statistics::pooled_quantile_us(&latency, quantile) } else { None };
+        let waits = series.has_latency();
+        let quantile = |quantile| if waits { statistics::pooled_quantile_us(&latency, quantile) } else { None };
         let ratio = |quantile| {
-            if open { statistics::quantile_ratio(&histograms.0, &histograms.1, quantile, &mut random.clone()) } else { None }
+            if waits { statistics::quantile_ratio(&histograms.0, &histograms.1, quantile, &mut random.clone()) } else { None }
         };
         Row {
             peer: peer.clone(),
@@ -175,10 +173,11 @@ pub(crate) fn reading(subject: &str) -> String {
     format!(
         "Proxy on one CPU with one worker; driver and both endpoints in one thread on another. CPU time is that of all threads of all \
          processes of a proxy, median over blocks; on the loopback a sender pays for half of the receiver's TCP work, so figures compare \
-         proxies with each other, not with a network card. Latency runs from the intended start (open loop); percentiles are those of \
-         the pooled histograms, stated where at least 100 requests lie beyond. Ratios are {subject} over the peer, with 95 % intervals \
-         by resampling whole rounds: below 1 {subject} costs or waits less; **bold** where the interval excludes 1 and the effect is 3 % \
-         or more. Memory is proportional (PSS). Where the driver is {:.0} % busy or more, requests/s is what the driver can do.\n",
+         proxies with each other, not with a network card. Latency runs from the intended start (open loop); a closed loop of one \
+         connection has round trips instead, one of several has no latency. Percentiles are those of the pooled histograms, stated where \
+         at least 100 requests lie beyond. Ratios are {subject} over the peer, with 95 % intervals by resampling whole rounds: below 1 \
+         {subject} costs or waits less; **bold** where the interval excludes 1 and the effect is 3 % or more. Memory is proportional \
+         (PSS). Where the driver is {:.0} % busy or more, requests/s is what the driver can do.\n",
         DRIVER_BOUND * 100.0
     )
 }
@@ -195,9 +194,9 @@ pub(crate) struct Table {
 impl Table {
     pub(crate) fn of(series: &Series) -> Self {
         let rows = rows(series);
-        let open = series.load != Load::Saturate;
+        let waits = series.has_latency();
         let mut header = vec!["", "requests/s", "CPU µs", "ratio"];
-        if open {
+        if waits {
             header.extend(["p50 µs", "ratio", "p99 µs", "ratio", "p99.9 µs", "ratio"]);
         }
         header.extend(["MB", "opened per 1000", "driver busy", "errors", "clean"]);
@@ -212,7 +211,7 @@ impl Table {
             ),
             disturbed: rows.iter().any(|row| row.used > row.clean),
             header,
-            rows: rows.iter().map(|row| cells(row, open)).collect(),
+            rows: rows.iter().map(|row| cells(row, waits)).collect(),
         }
     }
 }
@@ -273,9 +272,9 @@ pub(crate) const PARTIAL: &str =
 /// What a disturbed series is called, and why.
 pub(crate) const DISTURBED: &str = "too few blocks were clean (last column), so all without errors are counted.";
 
-fn cells(row: &Row, open: bool) -> Vec<String> {
+fn cells(row: &Row, waits: bool) -> Vec<String> {
     let mut cells = vec![row.peer.clone(), throughput(row), number(row.cpu_us, 1), ratio(row.cpu_ratio)];
-    if open {
+    if waits {
         for (value, of) in [(row.p50_us, row.p50_ratio), (row.p99_us, row.p99_ratio), (row.p999_us, row.p999_ratio)] {
             cells.extend([number(value, 0), ratio(of)]);
         }
@@ -328,6 +327,7 @@ mod tests {
     use crate::cpu::Usage;
     use crate::driver::Round;
     use crate::driver::Span;
+    use crate::scenario::Load;
     use crate::scenario::Scenario;
     use crate::tally::Tally;
 
@@ -358,6 +358,16 @@ mod tests {
         let blocks = (0..4).flat_map(|number| [block("ours", number, 30, vec![]), block("theirs", number, 20, vec![])]).collect();
         let text = table(&series(blocks));
         assert!(text.contains("**1.50 (1.50–1.50)**"), "{text}");
+    }
+
+    /// A closed loop tells times only where nobody else could have come meanwhile: over one connection.
+    #[test]
+    fn a_closed_loop_of_one_has_round_trips() {
+        let mut series = series(vec![block("ours", 0, 30, vec![])]);
+        for (connections, waits) in [(1, true), (2, false)] {
+            series.scenario.connections = connections;
+            assert_eq!(Table::of(&series).header.contains(&"p50 µs"), waits, "{connections}");
+        }
     }
 
     /// Disturbed blocks are left out while at least half of every peer's are clean.

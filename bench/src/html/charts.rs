@@ -11,7 +11,6 @@ use super::plot::Plot;
 use super::style::Style;
 use crate::compare::Block;
 use crate::compare::Series;
-use crate::scenario::Load;
 use crate::statistics;
 use crate::statistics::Claim;
 use crate::statistics::Ratio;
@@ -171,8 +170,7 @@ pub(super) fn seconds(series: &Series, styles: &[Style]) -> Option<Markup> {
     };
     let seconds = Seconds { series, styles, drawn, window_s };
     Some(html! {
-        // A closed loop says nothing about waiting.
-        @if series.load != Load::Saturate {
+        @if series.has_latency() {
             (seconds.panel(PANELS[0], &|values| Axis::logarithmic(PANELS[0], values.into_iter(), plot::time), &p99))
         }
         (seconds.panel(PANELS[1], &|values| Axis::linear(PANELS[1], values.into_iter(), plot::count), &rate))

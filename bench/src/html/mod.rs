@@ -19,7 +19,6 @@ use crate::compare::Mark;
 use crate::compare::Results;
 use crate::compare::Series;
 use crate::hgrm::slug;
-use crate::scenario::Load;
 use crate::statistics::Ratio;
 use crate::sweep;
 use crate::sweep::Ladder;
@@ -209,16 +208,16 @@ fn climb(ladder: &Ladder, styles: &[Style]) -> Markup {
 /// One series: charts, table, marks.
 fn series(section: &Section<'_>, styles: &[Style]) -> Markup {
     let Section { series, rows, table } = section;
-    let open = series.load != Load::Saturate;
+    let waits = series.has_latency();
     html! {
         h2 id=(anchor(series)) { (table.title) }
         p { (table.work) }
         @if table.disturbed { p class="disturbed" { b { "Disturbed" } ": " (table::DISTURBED) } }
         (legend(styles.iter().filter(|style| series.peers.contains(&style.peer))))
         div class="charts" {
-            @if open {
+            @if waits {
                 figure {
-                    figcaption { b { "Latency over percentile" } ", from the intended start; faint where fewer than 100 requests lie beyond" }
+                    figcaption { b { "Latency over percentile" } ", from the intended start, or of round trips; faint where fewer than 100 requests lie beyond" }
                     (charts::percentiles(series, styles))
                 }
             }
@@ -307,7 +306,7 @@ fn method(subject: &str) -> Markup {
         p {
             "In each round every proxy runs once, in random order, under the same schedule of due times; a peer called “again” is the subject a "
             "second time, and what it differs by is what this host cannot resolve. Saturated series are closed loops: they say what a "
-            "request costs, nothing about latency. A second of the charts holds the latency of the requests that were due in it, and the "
+            "request costs, and nothing about latency but where one connection goes round and round. A second of the charts holds the latency of the requests that were due in it, and the "
             "answers that came in it."
         }
         p { "Blocks are marked by rules fixed in advance; every block, marked or not, is in the JSON file." }
