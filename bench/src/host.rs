@@ -2,10 +2,18 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::Serialize;
+
+use crate::preflight;
+use crate::preflight::Finding;
+
+/// How long other processes are watched at work.
+const WATCH: Duration = Duration::from_millis(500);
 
 /// A host as far as it matters beside a table.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -24,6 +32,8 @@ pub struct Host {
     /// Runnable tasks, averaged over a minute, when the run began and when it ended.
     pub load_before: String,
     pub load_after: String,
+    /// What the preflight had to say of it.
+    pub findings: Vec<Finding>,
 }
 
 impl Host {
@@ -47,6 +57,7 @@ impl Host {
             niceness: rustix::process::getpriority_process(None).unwrap_or(0),
             load_before: load(),
             load_after: String::new(),
+            findings: preflight().unwrap_or_default(),
         }
     }
 
@@ -54,6 +65,14 @@ impl Host {
     pub fn end(&mut self) {
         self.load_after = load();
     }
+}
+
+/// Whatever of this host may move figures.
+///
+/// # Errors
+/// Where there is no /proc.
+pub fn preflight() -> io::Result<Vec<Finding>> {
+    preflight::look(Path::new("/"), || std::thread::sleep(WATCH))
 }
 
 /// The commit of the working tree, with a mark where files differ from it; empty outside of one.

@@ -2,8 +2,8 @@
 //!
 //! From below: `clock`, `poller`, `schedule`, `pattern`, `wire` and `cpu` know one thing each; `upstream` answers and `client` asks;
 //! `timeline` keeps the seconds of a round, `driver` runs both in one thread for one; `peers` starts the proxies from each
-//! `template`; `compare` interleaves rounds and `sweep` climbs; `statistics`, `table`, `report`, `hgrm`, `html` and `diff` say what
-//! came out.
+//! `template`; `compare` interleaves rounds and `sweep` climbs; `host` and `preflight` tell on what; `statistics`, `table`, `report`,
+//! `hgrm`, `html` and `diff` say what came out.
 
 pub mod client;
 pub mod clock;
@@ -18,6 +18,7 @@ pub mod html;
 pub mod pattern;
 pub mod peers;
 pub mod poller;
+pub mod preflight;
 pub mod progress;
 pub mod report;
 #[cfg(test)]

@@ -24,6 +24,7 @@ use corelane_bench::hgrm;
 use corelane_bench::host;
 use corelane_bench::host::Host;
 use corelane_bench::html;
+use corelane_bench::preflight;
 use corelane_bench::progress::Progress;
 use corelane_bench::report;
 use corelane_bench::scenario::Load;
@@ -88,6 +89,12 @@ enum Command {
         #[command(flatten)]
         how: How,
     },
+    /// What of this host moves figures, and the cure for each; reads only
+    Preflight {
+        /// As JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
     /// Renders a results file anew: page, report and distributions beside it
     Report {
         /// A `.json` file of `results/`
@@ -149,6 +156,7 @@ fn main() -> ExitCode {
             let climb = Climb { from_per_s: from, arrivals: how.arrivals, slo_us, bisections };
             measure(&[scenario], peers, &how, Some(climb)).and_then(|results| keep(&results, &how))
         }
+        Command::Preflight { json } => preflight(json),
         Command::Report { results } => read(&results).and_then(|read| write(&read, &results.with_extension(""))),
         Command::Diff { before, after, reference, fail_over } => match differ(&before, &after, reference.as_deref(), fail_over) {
             Ok(true) => return ExitCode::from(WORSE),
@@ -162,6 +170,13 @@ fn main() -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// Prints what the host is like, whatever it is like.
+fn preflight(json: bool) -> io::Result<()> {
+    let findings = host::preflight()?;
+    print!("{}", if json { serde_json::to_string_pretty(&findings)? + "\n" } else { preflight::text(&findings) });
+    Ok(())
 }
 
 /// Prints what changed between two results files; true if the subject has got worse.

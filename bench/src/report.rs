@@ -284,6 +284,22 @@ mod tests {
         assert_eq!(written, again);
     }
 
+    /// What was found of the host is on every page that is made of the file: the good in a line, the rest with its cure.
+    #[test]
+    fn findings_survive_the_report() {
+        let results = crate::sample::results();
+        let again = read(&json(&results).unwrap()).unwrap();
+        assert_eq!(again.host.findings, results.host.findings);
+        let markdown = table::page(&again);
+        assert!(markdown.contains("\n## The host\n") && markdown.contains("Good: governor.\n"), "{markdown}");
+        assert!(markdown.contains("| load average | 7 <of> 8 | matters | stop what runs |\n"), "{markdown}");
+        let html = crate::html::page(&again);
+        assert!(
+            html.contains("Good: governor.") && html.contains("<td>7 &lt;of&gt; 8</td><td>matters</td><td>stop what runs</td>"),
+            "{html}"
+        );
+    }
+
     /// A run that was interrupted says so on every page, also when it is read again.
     #[test]
     fn a_partial_run_says_so() {

@@ -10,6 +10,8 @@ use crate::cpu::Usage;
 use crate::driver::Round;
 use crate::driver::Span;
 use crate::host::Host;
+use crate::preflight::Finding;
+use crate::preflight::Verdict;
 use crate::scenario::Load;
 use crate::scenario::Scenario;
 use crate::schedule::Arrivals;
@@ -32,13 +34,27 @@ pub(crate) fn results() -> Results {
         date: "2026-01-02 03:04 UTC".to_owned(),
         commit: "0123456789".to_owned(),
         command: "corelane-bench compare".to_owned(),
-        host: Host { processor: "A processor".to_owned(), cpus: 2, memory_gb: 4, ..Host::default() },
+        host: Host { processor: "A processor".to_owned(), cpus: 2, memory_gb: 4, findings: findings(), ..Host::default() },
         measured: Measured {
             versions: peers.iter().map(|peer| Version { peer: peer.clone(), version: format!("{peer} 1.0") }).collect(),
             series: series.collect(),
             partial: false,
         },
     }
+}
+
+fn findings() -> Vec<Finding> {
+    let finding = |name: &str, value: &str, verdict, cure: &str| Finding {
+        name: name.to_owned(),
+        value: value.to_owned(),
+        verdict,
+        cure: cure.to_owned(),
+    };
+    vec![
+        finding("governor", "performance", Verdict::Good, ""),
+        finding("load average", "7 <of> 8", Verdict::Matters, "stop what runs"),
+        finding("steal", "not told", Verdict::Unknown, "ask"),
+    ]
 }
 
 /// The scenario `small-1k` at five rates.

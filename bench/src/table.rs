@@ -9,6 +9,8 @@ use serde::Serialize;
 use crate::compare::Block;
 use crate::compare::Results;
 use crate::compare::Series;
+use crate::preflight;
+use crate::preflight::Finding;
 use crate::statistics;
 use crate::statistics::Claim;
 use crate::statistics::Ratio;
@@ -141,6 +143,9 @@ pub fn page(results: &Results) -> String {
     for series in others {
         page.push_str(&table(series));
     }
+    if !results.host.findings.is_empty() {
+        page.push_str(&markdown(&Table::of_host(&results.host.findings)));
+    }
     page
 }
 
@@ -261,6 +266,21 @@ impl Table {
             disturbed: false,
             header: vec!["", "offered/s", "answered/s", "CPU µs", "p50 µs", "p99 µs", "p99.9 µs", "driver busy", "errors"],
             rows: ladder.curves.iter().flat_map(|curve| curve.points.iter().map(move |point| row(curve, point))).collect(),
+        }
+    }
+
+    /// What the preflight had to say.
+    pub(crate) fn of_host(findings: &[Finding]) -> Self {
+        let good = preflight::unremarkable(findings);
+        Self {
+            title: "The host".to_owned(),
+            work: format!("What of it moves figures, or is not told. Good: {}.", if good.is_empty() { "nothing" } else { &good }),
+            disturbed: false,
+            header: vec!["", "now", "", "what to do"],
+            rows: preflight::remarkable(findings)
+                .iter()
+                .map(|finding| vec![finding.name.clone(), finding.value.clone(), finding.verdict.to_string(), finding.cure.clone()])
+                .collect(),
         }
     }
 }

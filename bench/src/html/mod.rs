@@ -69,7 +69,11 @@ pub fn page(results: &Results) -> String {
 
 /// Versions, command and host.
 fn facts(results: &Results) -> Markup {
-    let host = serde_json::to_value(&results.host).unwrap_or_default();
+    let mut host = serde_json::to_value(&results.host).unwrap_or_default();
+    // They have a table of their own.
+    if let Some(fields) = host.as_object_mut() {
+        fields.remove("findings");
+    }
     html! {
         dl {
             @for version in results.measured.versions.iter().filter(|version| !version.peer.contains("-again")) {
@@ -80,6 +84,11 @@ fn facts(results: &Results) -> Markup {
         details {
             summary { "Host: " (results.host.processor) ", " (results.host.cpus) " CPUs, Linux " (results.host.kernel) }
             (fields(&host))
+            @if !results.host.findings.is_empty() {
+                @let table = Table::of_host(&results.host.findings);
+                p { (table.work) }
+                div class="words" { (figures(&table)) }
+            }
         }
     }
 }
@@ -379,7 +388,9 @@ mod tests {
     /// A sweep is one section with all of its peers, rates and knees, in place of a section for each rate.
     #[test]
     fn a_sweep_is_shown_as_one() {
-        let results = sample::ladder();
+        let mut results = sample::ladder();
+        // They have a table too.
+        results.host.findings.clear();
         let xml = as_xml(&page(&results));
         let document = roxmltree::Document::parse(&xml).unwrap();
         let headings: Vec<&str> = document.descendants().filter(|node| node.has_tag_name("h2")).filter_map(|node| node.text()).collect();
