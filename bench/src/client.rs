@@ -237,6 +237,9 @@ impl Client {
                 Ok(false) => Ok(()),
                 Ok(true) => {
                     slot.phase = Phase::Ready;
+                    if let Some(kind) = connection.handshake().filter(|_| self.window.is_some_and(|window| window.holds(now_ns))) {
+                        self.tally.handshakes.count(kind);
+                    }
                     match slot.task {
                         Some(_) => self.send(place, now_ns, poller),
                         None => self.release(place, now_ns, poller),

@@ -22,6 +22,7 @@ use crate::driver::Span;
 use crate::host::Host;
 use crate::peers::Ground;
 use crate::peers::Peer;
+use crate::scenario::Handshakes;
 use crate::scenario::Load;
 use crate::scenario::Scenario;
 use crate::tally;
@@ -206,7 +207,10 @@ pub(crate) fn each_scenario(
 pub fn target(scenario: &Scenario, identity: &Identity, http: SocketAddr, https: SocketAddr) -> Target {
     Target {
         address: if scenario.tls { https } else { http },
-        tls: scenario.tls.then(|| identity.client.clone()),
+        tls: scenario.tls.then(|| match scenario.handshakes {
+            Some(Handshakes::Resumed) => identity.client.resuming(scenario.connections),
+            Some(Handshakes::Full) | None => identity.client.clone(),
+        }),
         connections: scenario.connections,
         close: scenario.close,
         host: HOST,

@@ -15,6 +15,7 @@ use rustix::net::SocketFlags;
 use rustix::net::SocketType;
 use rustls::ClientConfig;
 use rustls::ClientConnection;
+use rustls::HandshakeKind;
 use rustls::pki_types::ServerName;
 
 /// Room for what one read brings: a whole 64 KB response with its head.
@@ -32,11 +33,12 @@ impl Default for Scratch {
     }
 }
 
-/// TLS of a client: the rules, and the name it asks for.
+/// TLS of a client: the rules, the name it asks for, and whether it offers tickets.
 #[derive(Clone)]
 pub struct ClientTls {
     pub config: Arc<ClientConfig>,
     pub name: ServerName<'static>,
+    pub resumes: bool,
 }
 
 /// What one read has brought.
@@ -125,6 +127,11 @@ impl Connection {
             return Err(ErrorKind::UnexpectedEof.into());
         }
         Ok(self.tls.as_ref().is_none_or(|session| !session.is_handshaking()))
+    }
+
+    /// How the handshake went, once it is over; `None` without TLS.
+    pub fn handshake(&self) -> Option<HandshakeKind> {
+        self.tls.as_ref()?.handshake_kind()
     }
 
     /// Sends a request; what the socket does not take goes out with [`Self::flush`].

@@ -78,15 +78,21 @@ impl Driver {
     /// The kernel's; a refused or broken connection is `false`.
     pub fn probe(&mut self, target: &Target, patience_ns: u64) -> io::Result<bool> {
         self.upstream.met_ns.resize(1, 0);
-        let single = Target { connections: 1, ..target.clone() };
-        let mut client = Client::open(single, Pace::Open(vec![0]), &self.poller)?;
+        let tally = self.ask_once(Target { connections: 1, ..target.clone() }, patience_ns)?;
+        Ok(tally.completed == 1)
+    }
+
+    /// One request on each connection; the first error ends it.
+    fn ask_once(&mut self, target: Target, patience_ns: u64) -> io::Result<Tally> {
+        let at_once = Pace::Open(vec![0; target.connections as usize]);
+        let mut client = Client::open(target, at_once, &self.poller)?;
         let begin_ns = self.clock.now_ns();
         let until_ns = begin_ns + patience_ns;
         client.begin(Window { begin_ns, from_ns: begin_ns, until_ns }, begin_ns, &self.poller)?;
         while !client.is_done() && client.tally.errors.total() == 0 && self.clock.now_ns() < until_ns {
             self.turn(&mut client)?;
         }
-        Ok(client.end().completed == 1)
+        Ok(client.end())
     }
 
     /// Runs one load against one target.
@@ -100,6 +106,10 @@ impl Driver {
             Load::Saturate => Pace::Closed,
             Load::Open { rate_per_s, arrivals } => Pace::Open(schedule::due_times(arrivals, rate_per_s, whole_ns, seed)),
         };
+        if target.tls.as_ref().is_some_and(|tls| tls.resumes) {
+            // What comes of it, the resumed share of the round tells.
+            self.ask_once(target.clone(), OPEN_NS_MAX)?;
+        }
         let mut client = self.open(target, pace)?;
         let begin_ns = self.clock.now_ns();
         let from_ns = begin_ns + span.warm_up_ns;

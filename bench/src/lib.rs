@@ -1,9 +1,9 @@
 //! The load generator, the upstream and the comparison of Corelane with its peers.
 //!
-//! From below: `clock`, `poller`, `schedule`, `pattern`, `wire` and `cpu` know one thing each; `upstream` answers and `client` asks;
-//! `timeline` keeps the seconds of a round, `driver` runs both in one thread for one; `peers` starts the proxies from each
-//! `template`; `compare` interleaves rounds and `sweep` climbs; `host` and `preflight` tell on what; `statistics`, `table`, `report`,
-//! `hgrm`, `html` and `diff` say what came out.
+//! From below: `clock`, `poller`, `schedule`, `pattern`, `wire`, `cpu` and `tickets` know one thing each; `upstream` answers and
+//! `client` asks; `timeline` keeps the seconds of a round, `driver` runs both in one thread for one; `peers` starts the proxies from
+//! each `template`; `compare` interleaves rounds and `sweep` climbs; `host` and `preflight` tell on what; `statistics`, `table`,
+//! `report`, `hgrm`, `html` and `diff` say what came out.
 
 pub mod client;
 pub mod clock;
@@ -30,6 +30,7 @@ pub mod sweep;
 pub mod table;
 pub mod tally;
 pub mod template;
+mod tickets;
 pub mod timeline;
 pub mod tls;
 pub mod upstream;

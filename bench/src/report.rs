@@ -29,6 +29,7 @@ use crate::table;
 use crate::table::Row;
 use crate::tally;
 use crate::tally::Errors;
+use crate::tally::Handshakes;
 use crate::tally::Tally;
 use crate::tally::UNIT_NS;
 use crate::timeline::Timeline;
@@ -84,6 +85,8 @@ struct BlockDocument {
     sent: u64,
     completed: u64,
     errors: Errors,
+    #[serde(default)]
+    handshakes: Handshakes,
     cpu_ns: Option<u64>,
     run_queue_wait_ns: Option<u64>,
     memory_bytes: Option<u64>,
@@ -187,6 +190,7 @@ fn block_document(block: &Block) -> io::Result<BlockDocument> {
         sent: tally.sent,
         completed: tally.completed,
         errors: tally.errors,
+        handshakes: tally.handshakes,
         cpu_ns: usage.map(|usage| usage.cpu_ns),
         run_queue_wait_ns: usage.map(|usage| usage.wait_ns),
         memory_bytes: usage.map(|usage| usage.memory_bytes),
@@ -218,6 +222,7 @@ fn block_of(document: BlockDocument) -> io::Result<Block> {
         sent: document.sent,
         completed: document.completed,
         errors: document.errors,
+        handshakes: document.handshakes,
         timeline: document.timeline,
     };
     Ok(Block {

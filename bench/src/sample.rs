@@ -74,6 +74,7 @@ fn series(name: &str, load: Load, peers: &[String]) -> Series {
         body_bytes: 1024,
         tls: false,
         close: false,
+        handshakes: None,
         loads: vec![load],
     };
     let mut blocks = Vec::new();

@@ -33,8 +33,21 @@ pub struct Scenario {
     /// Whether every request has a connection of its own.
     #[serde(default)]
     pub close: bool,
+    /// What every request begins with; it is then alone on a TLS connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handshakes: Option<Handshakes>,
     /// What it is measured under, in this order.
     pub loads: Vec<Load>,
+}
+
+/// A TLS handshake of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Handshakes {
+    /// Certificate and signature; no ticket is offered.
+    Full,
+    /// A ticket is offered (psk_dhe_ke, no early data), each once.
+    Resumed,
 }
 
 /// How requests come.
@@ -73,7 +86,10 @@ impl Scenario {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        let scenario: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        let mut scenario: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        if scenario.handshakes.is_some() {
+            (scenario.tls, scenario.close) = (true, true);
+        }
         if scenario.connections == 0 || scenario.connections > CONNECTIONS_MAX {
             return Err(format!("connections = {}: must be 1 to {CONNECTIONS_MAX}", scenario.connections));
         }
@@ -114,6 +130,15 @@ mod tests {
         assert_eq!(scenario.loads[1].to_string(), "4000/s Poisson");
     }
 
+    /// Handshakes need TLS and a connection for each request, whether or not the file says so.
+    #[test]
+    fn handshakes_imply_tls_and_close() {
+        for (said, meant) in [("full", Handshakes::Full), ("resumed", Handshakes::Resumed)] {
+            let scenario = Scenario::parse(&format!("handshakes = \"{said}\"\n{GOOD}")).unwrap();
+            assert_eq!((scenario.handshakes, scenario.tls, scenario.close), (Some(meant), true, true));
+        }
+    }
+
     /// What cannot be measured is refused, and the message names the field.
     #[test]
     fn a_senseless_scenario_is_refused() {
@@ -124,6 +149,7 @@ mod tests {
             ("rate_per_s = 4000", "rate_per_s = 0.5", "rate_per_s"),
             ("\"saturate\"", "\"flood\"", "flood"),
             ("work =", "wrok =", "wrok"),
+            ("work =", "handshakes = \"half\"\nwork =", "half"),
         ];
         for (good, bad, named) in table {
             let fault = Scenario::parse(&GOOD.replace(good, bad)).unwrap_err();

@@ -43,6 +43,8 @@ pub struct Row {
     pub memory_mb: Option<f64>,
     pub upstream_opened_per_1000: Option<f64>,
     pub driver_busy: Option<f64>,
+    /// Of the TLS handshakes, those with a ticket; `None` where there were none.
+    pub resumed: Option<f64>,
     pub errors: u64,
 }
 
@@ -107,6 +109,7 @@ pub fn rows(series: &Series) -> Vec<Row> {
                 Some(block.round.upstream_opened as f64 * 1000.0 / block.round.tally.completed.max(1) as f64)
             }),
             driver_busy: of(|block| Some(block.round.driver_busy)),
+            resumed: of(|block| block.round.tally.handshakes.resumed_share()),
             errors: all.iter().map(|block| block.round.tally.errors.total()).sum(),
         }
     };
@@ -204,6 +207,9 @@ impl Table {
         if waits {
             header.extend(["p50 µs", "ratio", "p99 µs", "ratio", "p99.9 µs", "ratio"]);
         }
+        if series.scenario.handshakes.is_some() {
+            header.push("resumed");
+        }
         header.extend(["MB", "opened per 1000", "driver busy", "errors", "clean"]);
         Self {
             title: format!("{}, {}", series.scenario.name, series.load),
@@ -216,7 +222,7 @@ impl Table {
             ),
             disturbed: rows.iter().any(|row| row.used > row.clean),
             header,
-            rows: rows.iter().map(|row| cells(row, waits)).collect(),
+            rows: rows.iter().map(|row| cells(row, series)).collect(),
         }
     }
 }
@@ -292,12 +298,15 @@ pub(crate) const PARTIAL: &str =
 /// What a disturbed series is called, and why.
 pub(crate) const DISTURBED: &str = "too few blocks were clean (last column), so all without errors are counted.";
 
-fn cells(row: &Row, waits: bool) -> Vec<String> {
+fn cells(row: &Row, series: &Series) -> Vec<String> {
     let mut cells = vec![row.peer.clone(), throughput(row), number(row.cpu_us, 1), ratio(row.cpu_ratio)];
-    if waits {
+    if series.has_latency() {
         for (value, of) in [(row.p50_us, row.p50_ratio), (row.p99_us, row.p99_ratio), (row.p999_us, row.p999_ratio)] {
             cells.extend([number(value, 0), ratio(of)]);
         }
+    }
+    if series.scenario.handshakes.is_some() {
+        cells.push(number(row.resumed.map(|resumed| resumed * 100.0), 1) + " %");
     }
     cells.extend([
         number(row.memory_mb, 0),
@@ -347,8 +356,10 @@ mod tests {
     use crate::cpu::Usage;
     use crate::driver::Round;
     use crate::driver::Span;
+    use crate::scenario;
     use crate::scenario::Load;
     use crate::scenario::Scenario;
+    use crate::tally::Handshakes;
     use crate::tally::Tally;
 
     fn block(peer: &str, number: u32, cpu_us: u64, marks: Vec<Mark>) -> Block {
@@ -366,10 +377,23 @@ mod tests {
             body_bytes: 1024,
             tls: false,
             close: false,
+            handshakes: None,
             loads: vec![Load::Saturate],
         };
         let span = Span { warm_up_ns: 0, window_ns: 1_000_000_000 };
         Series { scenario, load: Load::Saturate, span, peers: vec!["ours".to_owned(), "theirs".to_owned()], blocks }
+    }
+
+    /// Where connections are resumed, the table says how many were; where they are kept, it does not ask.
+    #[test]
+    fn a_resumed_share_is_told() {
+        let mut resumed = block("ours", 0, 10, vec![]);
+        resumed.round.tally.handshakes = Handshakes { full: 1, resumed: 3 };
+        let mut series = series(vec![resumed, block("theirs", 0, 10, vec![])]);
+        assert!(!table(&series).contains("resumed"));
+        series.scenario.handshakes = Some(scenario::Handshakes::Resumed);
+        let text = table(&series);
+        assert!(text.contains("| resumed |") && text.contains("| 75.0 % |") && text.contains("| – % |"), "{text}");
     }
 
     /// A loss stands in the table as a win does.

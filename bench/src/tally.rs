@@ -3,6 +3,7 @@
 use std::io;
 
 use hdrhistogram::Histogram;
+use rustls::HandshakeKind;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -65,6 +66,30 @@ impl Errors {
     }
 }
 
+/// TLS handshakes by how they went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handshakes {
+    /// With certificate and signature.
+    pub full: u64,
+    /// With a ticket in their place.
+    pub resumed: u64,
+}
+
+impl Handshakes {
+    pub(crate) fn count(&mut self, kind: HandshakeKind) {
+        match kind {
+            HandshakeKind::Resumed => self.resumed += 1,
+            HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest => self.full += 1,
+        }
+    }
+
+    /// The part that was resumed; `None` where there were none.
+    pub fn resumed_share(self) -> Option<f64> {
+        let all = self.full + self.resumed;
+        (all > 0).then(|| self.resumed as f64 / all as f64)
+    }
+}
+
 /// Why a request or a connection came to nothing.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -93,6 +118,8 @@ pub struct Tally {
     /// Good responses that arrived within the window, whenever they were due.
     pub completed: u64,
     pub errors: Errors,
+    /// TLS handshakes that ended within the window.
+    pub handshakes: Handshakes,
     /// The same window second by second.
     pub timeline: Timeline,
 }
@@ -109,6 +136,7 @@ impl Default for Tally {
             sent: 0,
             completed: 0,
             errors: Errors::default(),
+            handshakes: Handshakes::default(),
             timeline: Timeline::default(),
         }
     }

@@ -1,4 +1,4 @@
-//! TLS of a run: one ECDSA P-256 certificate made at start, and a client that offers one suite and one group.
+//! TLS of a run: one ECDSA P-256 certificate made at start, and clients that offer one suite and one group.
 
 use std::io;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::ServerName;
 
 use crate::connection::ClientTls;
+use crate::tickets::Tickets;
 
 /// Names the certificate is for; the first one is asked for.
 const NAMES: [&str; 2] = ["app.bench.local", "alt.bench.local"];
@@ -46,6 +47,21 @@ impl Identity {
         let mut config = builder.with_root_certificates(roots).with_no_client_auth();
         config.resumption = Resumption::disabled();
         let name = ServerName::try_from(NAMES[0]).map_err(io::Error::other)?;
-        Ok(Self { certificate_pem: certificate.pem(), key_pem: key.serialize_pem(), client: ClientTls { config: Arc::new(config), name } })
+        Ok(Self {
+            certificate_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+            client: ClientTls { config: Arc::new(config), name, resumes: false },
+        })
+    }
+}
+
+impl ClientTls {
+    /// The same client, but each connection offers a ticket (psk_dhe_ke, no early data) that an earlier one was given.
+    ///
+    /// Connections of clones share their tickets; those of another call do not.
+    pub fn resuming(&self, connections: u32) -> Self {
+        let mut config = ClientConfig::clone(&self.config);
+        config.resumption = Resumption::store(Arc::new(Tickets::new(connections)));
+        Self { config: Arc::new(config), name: self.name.clone(), resumes: true }
     }
 }
