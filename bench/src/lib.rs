@@ -4,6 +4,8 @@
 //! `client` asks; `timeline` keeps the seconds of a round, `driver` runs both in one thread for one; `peers` starts the proxies from
 //! each `template`; `compare` interleaves rounds and `sweep` climbs; `host` and `preflight` tell on what; `statistics`, `table`,
 //! `report`, `hgrm`, `html` and `diff` say what came out.
+//!
+//! `floor` stands apart: relays that are started like proxies, and that no proxy can be below.
 
 pub mod client;
 pub mod clock;
@@ -12,6 +14,7 @@ pub mod connection;
 pub mod cpu;
 pub mod diff;
 pub mod driver;
+pub mod floor;
 pub mod hgrm;
 pub mod host;
 pub mod html;

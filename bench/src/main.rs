@@ -1,6 +1,7 @@
 //! The door: arguments in, tables out.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,6 +21,8 @@ use corelane_bench::diff;
 use corelane_bench::diff::Question;
 use corelane_bench::driver::Driver;
 use corelane_bench::driver::Span;
+use corelane_bench::floor;
+use corelane_bench::floor::Mode;
 use corelane_bench::hgrm;
 use corelane_bench::host;
 use corelane_bench::host::Host;
@@ -113,6 +116,18 @@ enum Command {
         #[arg(long, value_name = "PERCENT", default_value_t = 5.0)]
         fail_over: f64,
     },
+    /// A relay of the floor, until it is ended; comparisons start it by themselves
+    #[command(hide = true)]
+    Relay {
+        /// How it asks the kernel
+        mode: Mode,
+        /// Where clients connect
+        #[arg(long)]
+        listen: SocketAddr,
+        /// Where the bytes of each go, in turn
+        #[arg(long, value_delimiter = ',', required = true)]
+        endpoints: Vec<SocketAddr>,
+    },
 }
 
 #[derive(Args)]
@@ -162,6 +177,9 @@ fn main() -> ExitCode {
             Ok(true) => return ExitCode::from(WORSE),
             done => done.map(|_| ()),
         },
+        Command::Relay { mode, listen, endpoints } => {
+            host::raise_open_files().and_then(|()| floor::relay(mode, listen, endpoints)).map(|never| match never {})
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

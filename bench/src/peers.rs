@@ -214,10 +214,11 @@ mod tests {
     /// Every peer of this directory has a description that can be read.
     #[test]
     fn every_peer_here_is_described() {
-        for name in ["corelane", "nginx", "haproxy", "envoy"] {
+        let floors = crate::floor::PEERS.map(|name| (name, "corelane-bench"));
+        for (name, program) in ["corelane", "nginx", "haproxy", "envoy"].map(|name| (name, name)).into_iter().chain(floors) {
             let text = fs::read_to_string(Path::new("peers").join(name).join(DESCRIPTION)).unwrap();
             let description: Description = toml::from_str(&text).unwrap();
-            assert_eq!(description.program, name);
+            assert_eq!(description.program, program);
         }
     }
 }
