@@ -9,8 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
-use rustls::ClientConnection;
-
 use support::client::Client;
 use support::edge::Corelane;
 use support::edge::sum_of;
@@ -18,6 +16,7 @@ use support::eventually;
 use support::manifests::Ingress;
 use support::manifests::Manifests;
 use support::tls::Authority;
+use support::tls::client_hello;
 use support::upstream::Upstream;
 
 /// A look comes 100 ms after the one before or later, and timers have a tick of 64 ms: its own, and two in between.
@@ -149,7 +148,7 @@ fn a_burst_of_handshakes_is_spread_over_turns() {
             .tls_secret("app", &authority.ecdsa(&["app.test"]))
             .ingress(&Ingress::new("app").annotation("ssl-redirect", "false").tls("app.test", "app").host("app.test", "app")),
     );
-    let hello = client_hello(&authority);
+    let hello = client_hello(&authority.client(), "app.test");
     let mut small: Vec<Client> = (0..8).map(|_| Client::connect(edge.http)).collect();
     small.iter_mut().for_each(|client| assert_eq!(client.get("app.test", "/").status, 200));
     let mut burst: Vec<Client> = (0..CONNECTIONS).map(|_| Client::connect(edge.https)).collect();
@@ -165,13 +164,4 @@ fn a_burst_of_handshakes_is_spread_over_turns() {
         burst.iter_mut().for_each(|client| assert!(client.fill().expect("the server's first flight") > 0));
     });
     assert!(cost.enters >= CONNECTIONS as f64, "{cost:?} for {CONNECTIONS} handshakes");
-}
-
-/// The first bytes of a TLS client.
-fn client_hello(authority: &Authority) -> Vec<u8> {
-    let name = "app.test".try_into().expect("a server name");
-    let mut session = ClientConnection::new(authority.client(), name).expect("a session");
-    let mut hello = Vec::new();
-    session.write_tls(&mut hello).expect("a vector takes everything");
-    hello
 }

@@ -4,8 +4,6 @@ mod support;
 
 use std::net::SocketAddr;
 use std::net::TcpListener;
-use std::net::TcpStream;
-use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use support::client::Client;
@@ -14,6 +12,7 @@ use support::edge::Corelane;
 use support::eventually;
 use support::manifests::Ingress;
 use support::manifests::Manifests;
+use support::upstream::BlackHole;
 use support::upstream::Upstream;
 
 /// `app.test` at these endpoints. A connect may take long, so that no other deadline hides behind it.
@@ -223,16 +222,8 @@ fn no_endpoints_is_503() {
 /// A connect that nobody answers ends after its timeout with 503.
 #[test]
 fn an_unanswered_connect_is_503() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    #[expect(unsafe_code, reason = "std has no backlog")]
-    // SAFETY: no pointer is passed.
-    unsafe {
-        libc::listen(listener.as_raw_fd(), 0);
-    }
-    let address = listener.local_addr().expect("a bound address");
-    // Fills the accept queue: from then on the kernel answers no SYN.
-    let _queued: Vec<TcpStream> = (0..8).map_while(|_| TcpStream::connect_timeout(&address, Duration::from_millis(100)).ok()).collect();
-    let edge = edge_with(&[address], &[("proxy-connect-timeout", "1")], &[]);
+    let hole = BlackHole::new();
+    let edge = edge_with(&[hole.address], &[("proxy-connect-timeout", "1")], &[]);
     let answer = edge.get("app.test", "/");
     assert_eq!((answer.status, answer.field("corelane-reason")), (503, Some("upstream_connect_failed")));
 }

@@ -11,6 +11,7 @@ use rcgen::IsCa;
 use rcgen::Issuer;
 use rcgen::KeyPair;
 use rustls::ClientConfig;
+use rustls::ClientConnection;
 use rustls::RootCertStore;
 use rustls::SupportedProtocolVersion;
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -77,4 +78,13 @@ impl Authority {
         let config = ClientConfig::builder_with_provider(Arc::new(crypto)).with_protocol_versions(versions).expect("versions");
         Arc::new(config.with_root_certificates(roots).with_no_client_auth())
     }
+}
+
+/// The first bytes of a client that asks for `name`.
+pub fn client_hello(config: &Arc<ClientConfig>, name: &str) -> Vec<u8> {
+    let name = name.to_owned().try_into().expect("a server name");
+    let mut session = ClientConnection::new(config.clone(), name).expect("a session");
+    let mut hello = Vec::new();
+    session.write_tls(&mut hello).expect("a vector takes everything");
+    hello
 }

@@ -7,6 +7,7 @@ use std::net::Shutdown;
 use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -15,6 +16,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::support::PATIENCE;
 use crate::support::client;
@@ -192,6 +194,27 @@ pub fn echo(name: &str, request: &Request) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\nServer: echo\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{content}", body.len()).into_bytes()
 }
 
+/// An address where the kernel answers no SYN: the accept queue of its listener is full, as long as this is held.
+pub struct BlackHole {
+    pub address: SocketAddr,
+    _listener: TcpListener,
+    _queued: Vec<TcpStream>,
+}
+
+impl BlackHole {
+    pub fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        #[expect(unsafe_code, reason = "std has no backlog")]
+        // SAFETY: no pointer is passed.
+        unsafe {
+            libc::listen(listener.as_raw_fd(), 0);
+        }
+        let address = listener.local_addr().expect("a bound address");
+        let queued = (0..8).map_while(|_| TcpStream::connect_timeout(&address, Duration::from_millis(100)).ok()).collect();
+        Self { address, _listener: listener, _queued: queued }
+    }
+}
+
 impl Visit {
     /// Reads a whole request and counts it; `None` at the end of the connection.
     pub fn request(&mut self) -> Option<Request> {
@@ -216,6 +239,11 @@ impl Visit {
         let mut requests = locked(&self.shared.requests);
         requests.push(request);
         Some(requests.len() - 1)
+    }
+
+    /// The request at this position, as far as it has been read.
+    pub fn heard(&self, index: usize) -> Request {
+        locked(&self.shared.requests)[index].clone()
     }
 
     /// Reads the content of the request at this position; false where it broke off.
