@@ -234,12 +234,13 @@ fn labels(names: &[String]) -> Vec<String> {
 }
 
 fn start_all(settings: &Settings, driver: &mut Driver, identity: &Identity, scenario: &Scenario) -> io::Result<Vec<Peer>> {
-    let upstream = driver.upstream().endpoints().to_vec();
+    let addresses = driver.upstream().addresses().to_vec();
     let ground = Ground {
         templates: &settings.templates,
         scratch: &settings.scratch.join(&scenario.name),
         identity,
-        upstream: &upstream,
+        upstream: &addresses[..scenario.endpoints as usize],
+        addresses: &addresses,
         proxy_cpu: settings.proxy_cpu,
         driver_cpu: settings.driver_cpu,
     };
@@ -375,7 +376,7 @@ mod tests {
             tally::record(&mut tally.lateness, 10_000);
         }
         let usage = Usage { cpu_ns: 20_000_000, wait_ns: 0, memory_bytes: 0 };
-        Round { tally, usage: Some(usage), window_ns: 1_000_000_000, driver_busy: 0.5, upstream_opened: 0 }
+        Round { tally, usage: Some(usage), window_ns: 1_000_000_000, driver_busy: 0.5, upstream_opened: 0, strayed: 0 }
     }
 
     const SPAN: Span = Span { warm_up_ns: 0, window_ns: 1_000_000_000 };

@@ -1,6 +1,7 @@
 //! One round: client and upstream take turns in one thread, so that both share a clock and a CPU and the proxy has its own.
 
 use std::io;
+use std::net::SocketAddr;
 
 use crate::client::Client;
 use crate::client::Pace;
@@ -41,6 +42,8 @@ pub struct Round {
     pub driver_busy: f64,
     /// Connections the proxy opened to the upstream within the window.
     pub upstream_opened: u64,
+    /// Requests of the window at an endpoint that had left the cluster more than a second before.
+    pub strayed: u64,
 }
 
 impl Round {
@@ -70,6 +73,11 @@ impl Driver {
     /// Where proxies find the upstream.
     pub fn upstream(&self) -> &Upstream {
         &self.upstream
+    }
+
+    /// Tells the upstream which of its addresses are members of the cluster that is asked, from now on.
+    pub fn expect_members(&mut self, members: impl Iterator<Item = SocketAddr> + Clone) {
+        self.upstream.expect_members(members, self.clock.now_ns());
     }
 
     /// One request, to see whether a proxy serves yet; true if the right answer came in time.
@@ -118,7 +126,7 @@ impl Driver {
 
         self.run_until(&mut client, from_ns)?;
         let before = proxy.map(Processes::usage).transpose()?;
-        let (window_from_ns, opened) = (self.clock.now_ns(), self.upstream.accepted);
+        let (window_from_ns, opened, strayed) = (self.clock.now_ns(), self.upstream.accepted, self.upstream.strayed);
         let mut busy_ns = 0;
         let mut cpu_ns: Vec<u64> = before.iter().map(|usage| usage.cpu_ns).collect();
         for border_ns in timeline::borders(from_ns, until_ns) {
@@ -131,6 +139,7 @@ impl Driver {
         cpu_ns.extend(after.iter().map(|usage| usage.cpu_ns));
         let window_ns = self.clock.now_ns() - window_from_ns;
         let upstream_opened = self.upstream.accepted - opened;
+        let strayed = self.upstream.strayed - strayed;
 
         client.stop_asking();
         let patience_ns = until_ns + DRAIN_NS_MAX;
@@ -140,7 +149,7 @@ impl Driver {
         let usage = before.zip(after).map(|(before, after)| after.since(before));
         let mut tally = client.end();
         tally.timeline.spend(&cpu_ns);
-        Ok(Round { tally, usage, window_ns, driver_busy: busy_ns as f64 / window_ns as f64, upstream_opened })
+        Ok(Round { tally, usage, window_ns, driver_busy: busy_ns as f64 / window_ns as f64, upstream_opened, strayed })
     }
 
     /// A client whose connections are all open.

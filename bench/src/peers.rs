@@ -19,6 +19,12 @@ use rustix::process::Pid;
 use rustix::process::Signal;
 use serde::Deserialize;
 
+use crate::change::Change;
+use crate::change::Changes;
+use crate::change::Kind;
+use crate::change::Rhythm;
+use crate::change::Staged;
+use crate::change::Ways;
 use crate::cpu;
 use crate::cpu::Processes;
 use crate::template;
@@ -44,6 +50,9 @@ struct Description {
     arguments: Vec<String>,
     /// Arguments that make it print its version.
     version: Vec<String>,
+    /// How it is changed while it serves.
+    #[serde(default)]
+    change: Ways,
 }
 
 /// What a run gives to every peer.
@@ -53,7 +62,10 @@ pub struct Ground<'a> {
     /// Where rendered files go.
     pub scratch: &'a Path,
     pub identity: &'a Identity,
+    /// The members of both clusters.
     pub upstream: &'a [SocketAddr],
+    /// All addresses the upstream answers on, the members first.
+    pub addresses: &'a [SocketAddr],
     pub proxy_cpu: usize,
     pub driver_cpu: usize,
 }
@@ -67,6 +79,7 @@ pub struct Peer {
     pub https: SocketAddr,
     child: Child,
     family: Processes,
+    changes: Changes,
     /// Where its output is found.
     pub log: PathBuf,
 }
@@ -85,16 +98,12 @@ impl Peer {
         fs::create_dir_all(&directory)?;
         let (http, https, admin) = (free_port()?, free_port()?, free_port()?);
         let names = names(ground, &directory, [http, https, admin])?;
-        for entry in fs::read_dir(&source)? {
-            let template = entry?.path();
-            let Some(file) = template.file_name().filter(|file| *file != DESCRIPTION) else { continue };
-            let text = fs::read_to_string(&template).map_err(|error| in_file(&template, &error))?;
-            fs::write(directory.join(file), template::render(&template.display().to_string(), &text, &names)?)?;
-        }
-        let called = path.display().to_string();
-        let arguments = description.arguments.iter().map(|argument| template::render(&called, argument, &names));
-        let arguments = arguments.collect::<io::Result<Vec<_>>>()?;
         let program = program(&description)?;
+        let changes = Changes::new(description.change, templates(&source)?, names, ground.addresses)?;
+        changes.render_all()?;
+        let called = path.display().to_string();
+        let arguments = description.arguments.iter().map(|argument| template::render(&called, argument, changes.names()));
+        let arguments = arguments.collect::<io::Result<Vec<_>>>()?;
         let version = version(&program, &description.version)?;
         // Outside of the directory, which a proxy may watch.
         let log = ground.scratch.join(format!("{label}.log"));
@@ -109,7 +118,7 @@ impl Peer {
         cpu::pin(ground.driver_cpu)?;
         let child = started.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", program.display())))?;
         let family = Processes::of(child.id())?;
-        Ok(Self { label: label.to_owned(), version, http, https, child, family, log })
+        Ok(Self { label: label.to_owned(), version, http, https, child, family, changes, log })
     }
 
     /// Its processes as they are now; workers may have come since the start.
@@ -122,6 +131,51 @@ impl Peer {
         }
         self.family = Processes::of(self.child.id())?;
         Ok(&self.family)
+    }
+
+    /// Makes a change, all of it at once; it takes effect when the proxy gets to it.
+    ///
+    /// # Errors
+    /// Where it does not take such a change ([`Self::takes`]), is gone, or refuses.
+    pub fn apply(&mut self, change: Change) -> io::Result<()> {
+        let staged = self.stage(change)?;
+        self.publish(&staged)
+    }
+
+    /// The first half of [`Self::apply`]: all that takes time and that the proxy does not see.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn stage(&mut self, change: Change) -> io::Result<Staged> {
+        self.changes.stage(change)
+    }
+
+    /// The second half: the moment of the change.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn publish(&self, staged: &Staged) -> io::Result<()> {
+        self.changes.publish(staged, self.child.id()).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", self.label)))
+    }
+
+    /// Whether this kind of change can be made to it.
+    pub fn takes(&self, kind: Kind) -> bool {
+        self.changes.takes(kind)
+    }
+
+    /// How to come as near as it allows to a rate of changes: fewer, and so many together.
+    pub fn rhythm(&self, kind: Kind, wanted_per_s: f64) -> Rhythm {
+        self.changes.rhythm(kind, wanted_per_s)
+    }
+
+    /// The members of cluster a as it has been told; the upstream is to be told as well.
+    pub fn members(&self) -> impl Iterator<Item = SocketAddr> + Clone {
+        self.changes.members()
+    }
+
+    /// The host that the latest change of routes has added.
+    pub fn latest_host(&self) -> Option<&str> {
+        self.changes.latest_host()
     }
 }
 
@@ -159,7 +213,7 @@ fn names(ground: &Ground<'_>, directory: &Path, ports: [SocketAddr; 3]) -> io::R
         let path = directory.join(name);
         fs::write(&path, text).map(|()| path.display().to_string())
     };
-    let endpoint = |address: &SocketAddr| Endpoint { address: address.to_string(), ip: address.ip().to_string(), port: address.port() };
+    let endpoints: Vec<Endpoint> = ground.upstream.iter().copied().map(Endpoint::from).collect();
     Ok(Names {
         directory: directory.display().to_string(),
         http: http.to_string(),
@@ -172,9 +226,28 @@ fn names(ground: &Ground<'_>, directory: &Path, ports: [SocketAddr; 3]) -> io::R
         certificate_and_key: file("both.pem", &format!("{}{}", identity.certificate_pem, identity.key_pem))?,
         certificate_base64: STANDARD.encode(&identity.certificate_pem),
         key_base64: STANDARD.encode(&identity.key_pem),
-        endpoints: ground.upstream.iter().map(endpoint).collect(),
+        steady_endpoints: endpoints.clone(),
+        endpoints,
         endpoint_port: ground.upstream.first().map_or(0, SocketAddr::port),
+        added: Vec::new(),
+        swapped: Vec::new(),
+        added_now: Vec::new(),
+        removed_now: Vec::new(),
     })
+}
+
+/// Name and text of everything in a peer's directory but its description.
+fn templates(source: &Path) -> io::Result<Vec<(String, String)>> {
+    let mut templates = Vec::new();
+    for entry in fs::read_dir(source)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name != DESCRIPTION {
+            let text = fs::read_to_string(entry.path()).map_err(|error| in_file(&entry.path(), &error))?;
+            templates.push((name, text));
+        }
+    }
+    Ok(templates)
 }
 
 fn program(description: &Description) -> io::Result<PathBuf> {

@@ -94,6 +94,8 @@ struct BlockDocument {
     stolen: f64,
     upstream_opened: u64,
     #[serde(default)]
+    strayed: u64,
+    #[serde(default)]
     timeline: Timeline,
     latency: String,
     service: String,
@@ -197,6 +199,7 @@ fn block_document(block: &Block) -> io::Result<BlockDocument> {
         driver_busy: block.round.driver_busy,
         stolen: block.stolen,
         upstream_opened: block.round.upstream_opened,
+        strayed: block.round.strayed,
         timeline: tally.timeline.clone(),
         latency: encode(&tally.latency)?,
         service: encode(&tally.service)?,
@@ -235,6 +238,7 @@ fn block_of(document: BlockDocument) -> io::Result<Block> {
             window_ns: document.window_ns,
             driver_busy: document.driver_busy,
             upstream_opened: document.upstream_opened,
+            strayed: document.strayed,
         },
         stolen: document.stolen,
         marks: document.marks,

@@ -75,6 +75,7 @@ fn series(name: &str, load: Load, peers: &[String]) -> Series {
         tls: false,
         close: false,
         handshakes: None,
+        endpoints: 2,
         loads: vec![load],
     };
     let mut blocks = Vec::new();
@@ -109,6 +110,6 @@ fn block(peer: &str, number: u32, place: u32, base_us: u64) -> Block {
         events: Vec::new(),
     };
     let usage = Usage { cpu_ns: base_us / 5 * 1000 * ANSWERS, wait_ns: 0, memory_bytes: 5 << 20 };
-    let round = Round { tally, usage: Some(usage), window_ns: SECONDS * 1_000_000_000, driver_busy: 0.5, upstream_opened: 3 };
+    let round = Round { tally, usage: Some(usage), window_ns: SECONDS * 1_000_000_000, driver_busy: 0.5, upstream_opened: 3, strayed: 0 };
     Block { number, place, peer: peer.to_owned(), round, stolen: 0.0, marks: Vec::new() }
 }

@@ -13,6 +13,8 @@ use crate::schedule::Arrivals;
 const BODY_BYTES_MAX: u64 = 16 << 30;
 /// The most client connections: each takes a port, and descriptors on both sides of the proxy.
 const CONNECTIONS_MAX: u32 = 20_000;
+/// The most members of a cluster: four times as many addresses are there for them to change to.
+const ENDPOINTS_MAX: u32 = 50;
 
 /// One kind of work.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,6 +38,9 @@ pub struct Scenario {
     /// What every request begins with; it is then alone on a TLS connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handshakes: Option<Handshakes>,
+    /// Members of each cluster.
+    #[serde(default = "two")]
+    pub endpoints: u32,
     /// What it is measured under, in this order.
     pub loads: Vec<Load>,
 }
@@ -48,6 +53,10 @@ pub enum Handshakes {
     Full,
     /// A ticket is offered (psk_dhe_ke, no early data), each once.
     Resumed,
+}
+
+fn two() -> u32 {
+    2
 }
 
 /// How requests come.
@@ -95,6 +104,9 @@ impl Scenario {
         }
         if scenario.body_bytes > BODY_BYTES_MAX {
             return Err(format!("body_bytes = {}: must be {BODY_BYTES_MAX} at most", scenario.body_bytes));
+        }
+        if scenario.endpoints == 0 || scenario.endpoints > ENDPOINTS_MAX {
+            return Err(format!("endpoints = {}: must be 1 to {ENDPOINTS_MAX}", scenario.endpoints));
         }
         if scenario.loads.is_empty() {
             return Err("loads is empty: name at least one".to_owned());
@@ -146,6 +158,7 @@ mod tests {
             ("connections = 64", "connections = 0", "connections"),
             ("connections = 64", "connections = 99999", "connections"),
             ("body_bytes = 1024", "body_bytes = 99999999999", "body_bytes"),
+            ("connections = 64", "connections = 64\nendpoints = 51", "endpoints"),
             ("rate_per_s = 4000", "rate_per_s = 0.5", "rate_per_s"),
             ("\"saturate\"", "\"flood\"", "flood"),
             ("work =", "wrok =", "wrok"),

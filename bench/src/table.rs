@@ -365,7 +365,7 @@ mod tests {
     fn block(peer: &str, number: u32, cpu_us: u64, marks: Vec<Mark>) -> Block {
         let tally = Tally { completed: 1000, ..Tally::default() };
         let usage = Usage { cpu_ns: cpu_us * 1_000_000, wait_ns: 0, memory_bytes: 5 << 20 };
-        let round = Round { tally, usage: Some(usage), window_ns: 1_000_000_000, driver_busy: 0.5, upstream_opened: 0 };
+        let round = Round { tally, usage: Some(usage), window_ns: 1_000_000_000, driver_busy: 0.5, upstream_opened: 0, strayed: 0 };
         Block { number, place: 0, peer: peer.to_owned(), round, stolen: 0.0, marks }
     }
 
@@ -376,6 +376,7 @@ mod tests {
             connections: 1,
             body_bytes: 1024,
             tls: false,
+            endpoints: 2,
             close: false,
             handshakes: None,
             loads: vec![Load::Saturate],

@@ -1,6 +1,8 @@
 //! Text with `{{names}}` and loops in it, filled in with what a run gives to every proxy.
 
 use std::io;
+use std::net::IpAddr;
+use std::net::SocketAddr;
 
 use minijinja::AutoEscape;
 use minijinja::Environment;
@@ -11,7 +13,7 @@ use minijinja::value::Serde;
 use serde::Serialize;
 
 /// What templates may name.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Names {
     /// Where the rendered files are.
     pub directory: String,
@@ -27,18 +29,39 @@ pub(crate) struct Names {
     pub certificate_and_key: String,
     pub certificate_base64: String,
     pub key_base64: String,
-    /// The members of both clusters.
+    /// The members of cluster a, which may change.
     pub endpoints: Vec<Endpoint>,
+    /// The members of cluster b, which do not.
+    pub steady_endpoints: Vec<Endpoint>,
     /// The port all of them share.
     pub endpoint_port: u16,
+    /// Hosts added since the start, all of whose paths lead to cluster a.
+    pub added: Vec<String>,
+    /// What the latest change has done to cluster a, and to the added hosts.
+    pub swapped: Vec<Swap>,
+    pub added_now: Vec<String>,
+    pub removed_now: Vec<String>,
 }
 
 /// One member of a cluster.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Endpoint {
-    pub address: String,
-    pub ip: String,
+    pub address: SocketAddr,
+    pub ip: IpAddr,
     pub port: u16,
+}
+
+impl From<SocketAddr> for Endpoint {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, ip: address.ip(), port: address.port() }
+    }
+}
+
+/// A place in a cluster whose member has changed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Swap {
+    pub place: usize,
+    pub endpoint: Endpoint,
 }
 
 /// Fills a template in; `called` is what a fault calls it.

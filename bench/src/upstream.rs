@@ -23,8 +23,10 @@ use crate::wire::Wanted;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 65_535;
-/// Endpoints of a cluster: two addresses of the loopback, one port.
-const ENDPOINTS: usize = 2;
+/// Addresses of the loopback with one port: the members of a cluster, and those they may be changed for.
+const ADDRESSES: usize = 250;
+/// How long after it has left a cluster an endpoint may still get requests.
+const LEAVE_NS_MAX: u64 = 1_000_000_000;
 /// Ports tried until one is free on every address.
 const BIND_ATTEMPTS: usize = 64;
 /// Bytes read at once.
@@ -41,7 +43,9 @@ const HEAD_BYTES_MAX: usize = 16 << 10;
 /// All endpoints, with the connections the proxies keep to them.
 pub struct Upstream {
     listeners: Vec<TcpListener>,
-    endpoints: Vec<SocketAddr>,
+    addresses: Vec<SocketAddr>,
+    /// When each address ceased to be a member, in nanoseconds of the run's clock; nothing for members, and where nobody says.
+    left_ns: Vec<Option<u64>>,
     /// The refusal, and an answer for each length that was asked for so far: a handful.
     answers: Vec<Answer>,
     connections: Vec<Option<Accepted>>,
@@ -54,6 +58,8 @@ pub struct Upstream {
     pub accepted: u64,
     /// Requests answered so far.
     pub answered: u64,
+    /// Of these, requests at an endpoint that had left more than a second before.
+    pub strayed: u64,
     /// When the latest request of each client connection was read, in nanoseconds of the run's clock, by slot.
     pub met_ns: Vec<u64>,
 }
@@ -61,6 +67,7 @@ pub struct Upstream {
 /// A connection from a proxy.
 struct Accepted {
     stream: TcpStream,
+    listener: u32,
     generation: u32,
     /// A request head that has not ended yet.
     head: Vec<u8>,
@@ -100,16 +107,17 @@ impl Upstream {
     /// The kernel's.
     pub fn bind(poller: &Poller) -> io::Result<Self> {
         let listeners = bind_all()?;
-        let mut endpoints = Vec::new();
+        let mut addresses = Vec::new();
         for (slot, listener) in listeners.iter().enumerate() {
             listener.set_nonblocking(true)?;
             rustix::net::listen(listener, BACKLOG)?;
-            endpoints.push(listener.local_addr()?);
+            addresses.push(listener.local_addr()?);
             poller.add(listener, Token { role: Role::Listener, generation: 0, slot: slot as u32 })?;
         }
         Ok(Self {
             listeners,
-            endpoints,
+            left_ns: vec![None; addresses.len()],
+            addresses,
             answers: vec![Answer::refusal()],
             connections: Vec::new(),
             free: Vec::new(),
@@ -118,13 +126,27 @@ impl Upstream {
             scratch: vec![0; READ_BYTES],
             accepted: 0,
             answered: 0,
+            strayed: 0,
             met_ns: Vec::new(),
         })
     }
 
-    /// Where the endpoints listen.
+    /// The members of a cluster where nothing else is said.
     pub fn endpoints(&self) -> &[SocketAddr] {
-        &self.endpoints
+        &self.addresses[..2]
+    }
+
+    /// Where endpoints may be; a cluster begins with the first of them.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The cluster that is asked has these members from now on: the others are to get no requests a second later.
+    pub fn expect_members(&mut self, members: impl Iterator<Item = SocketAddr> + Clone, now_ns: u64) {
+        for (address, left_ns) in self.addresses.iter().zip(&mut self.left_ns) {
+            let is_member = members.clone().any(|member| member == *address);
+            *left_ns = if is_member { None } else { Some(left_ns.unwrap_or(now_ns)) };
+        }
     }
 
     /// Takes the connections that wait at a listener.
@@ -147,7 +169,7 @@ impl Upstream {
             });
             self.generation += 1;
             poller.add(&stream, Token { role: Role::Upstream, generation: self.generation, slot })?;
-            self.connections[slot as usize] = Some(Accepted::new(stream, self.generation));
+            self.connections[slot as usize] = Some(Accepted::new(stream, listener, self.generation));
             self.accepted += 1;
         }
     }
@@ -178,9 +200,12 @@ impl Upstream {
         let slot = token.slot as usize;
         let Some(connection) = &mut self.connections[slot] else { return };
         let (answers, met) = (&mut self.answers, &mut self.met_ns);
+        let left_ns = self.left_ns[connection.listener as usize];
         let read = connection.read(&mut self.scratch, |wanted| {
+            let now_ns = clock.now_ns();
+            self.strayed += u64::from(left_ns.is_some_and(|left_ns| now_ns - left_ns > LEAVE_NS_MAX));
             if let Some(met_ns) = met.get_mut(wanted.slot as usize) {
-                *met_ns = clock.now_ns();
+                *met_ns = now_ns;
             }
             answer_to(answers, wanted.body_bytes)
         });
@@ -214,9 +239,10 @@ fn answer_to(answers: &mut Vec<Answer>, body_bytes: u64) -> Option<u32> {
 }
 
 impl Accepted {
-    fn new(stream: TcpStream, generation: u32) -> Self {
+    fn new(stream: TcpStream, listener: u32, generation: u32) -> Self {
         Self {
             stream,
+            listener,
             generation,
             head: Vec::new(),
             upload: None,
@@ -333,7 +359,7 @@ fn bind_all() -> io::Result<Vec<TcpListener>> {
     for _ in 0..BIND_ATTEMPTS {
         let first = TcpListener::bind(address(0, 0))?;
         let port = first.local_addr()?.port();
-        match (1..ENDPOINTS).map(|endpoint| TcpListener::bind(address(endpoint, port))).collect::<io::Result<Vec<_>>>() {
+        match (1..ADDRESSES).map(|endpoint| TcpListener::bind(address(endpoint, port))).collect::<io::Result<Vec<_>>>() {
             Ok(others) => return Ok(std::iter::once(first).chain(others).collect()),
             Err(error) => last = Some(error),
         }
