@@ -14,6 +14,8 @@ use fastrand::Rng;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::beside::Company;
+use crate::beside::Door;
 use crate::client::Target;
 use crate::cpu;
 use crate::driver::Driver;
@@ -25,6 +27,7 @@ use crate::peers::Peer;
 use crate::scenario::Handshakes;
 use crate::scenario::Load;
 use crate::scenario::Scenario;
+use crate::scenario::Side;
 use crate::tally;
 use crate::tls::Identity;
 
@@ -60,7 +63,9 @@ pub struct Settings {
 impl Settings {
     /// How many blocks a comparison has.
     pub fn blocks(&self) -> usize {
-        self.scenarios.iter().map(|scenario| scenario.loads.len()).sum::<usize>() * self.rounds as usize * self.peers.len()
+        self.scenarios.iter().map(|scenario| scenario.loads.len() * scenario.sides().len()).sum::<usize>()
+            * self.rounds as usize
+            * self.peers.len()
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
@@ -107,6 +112,26 @@ impl Series {
     pub fn has_latency(&self) -> bool {
         self.load != Load::Saturate || self.scenario.connections == 1
     }
+
+    /// What was measured, in a line.
+    pub fn title(&self) -> String {
+        let alone = format!("{}, {}", self.scenario.name, self.load);
+        let beside: Vec<String> = self.scenario.beside.iter().map(ToString::to_string).collect();
+        if beside.is_empty() { alone } else { format!("{alone}, beside {}", beside.join(" and ")) }
+    }
+
+    /// Two series where something went on beside the load in half of the blocks: those that were alone, and those that were not.
+    fn parted(self) -> Vec<Self> {
+        if self.scenario.beside.is_empty() {
+            return vec![self];
+        }
+        let (with, without) = self.blocks.into_iter().partition(|block| !block.round.beside.is_empty());
+        let alone = Scenario { beside: Vec::new(), ..self.scenario.clone() };
+        vec![
+            Self { scenario: alone, blocks: without, peers: self.peers.clone(), ..self },
+            Self { scenario: self.scenario, blocks: with, ..self },
+        ]
+    }
 }
 
 /// One peer in one round.
@@ -136,6 +161,8 @@ pub enum Mark {
     Contended,
     /// The driver stood still: the window lasted longer than planned.
     Stalled,
+    /// What went on beside the load failed.
+    Beside,
 }
 
 impl fmt::Display for Mark {
@@ -147,13 +174,14 @@ impl fmt::Display for Mark {
             Self::Stolen => "stolen",
             Self::Contended => "contended",
             Self::Stalled => "stalled",
+            Self::Beside => "beside",
         })
     }
 }
 
 impl Mark {
     /// In the order in which they are explained.
-    pub const ALL: [Self; 6] = [Self::Errors, Self::Unsent, Self::Late, Self::Stolen, Self::Contended, Self::Stalled];
+    pub const ALL: [Self; 7] = [Self::Errors, Self::Unsent, Self::Late, Self::Stolen, Self::Contended, Self::Stalled, Self::Beside];
 
     /// When a block gets it, for readers who did not write the rules.
     pub fn rule(self) -> &'static str {
@@ -164,12 +192,13 @@ impl Mark {
             Self::Stolen => "the hypervisor took more than 0.2 % of the time of both CPUs",
             Self::Contended => "the proxy was ready to run but waited for its CPU more than 1 % of the time",
             Self::Stalled => "the window lasted more than 1 % longer than planned: the driver itself stood still",
+            Self::Beside => "a connection or a change beside the load failed",
         }
     }
 
     /// Whether a block with this mark says nothing at all, however few clean ones there are.
     pub fn is_fatal(self) -> bool {
-        matches!(self, Self::Errors | Self::Unsent | Self::Stalled)
+        matches!(self, Self::Errors | Self::Unsent | Self::Stalled | Self::Beside)
     }
 }
 
@@ -180,7 +209,8 @@ impl Mark {
 pub fn run(settings: &Settings, driver: &mut Driver, tell: &mut dyn FnMut(&str)) -> io::Result<Measured> {
     let (versions, series) = each_scenario(settings, driver, |driver, scenario, identity, mut peers| {
         let loads = scenario.loads.iter().take_while(|_| !settings.is_stopped());
-        loads.map(|load| measure(settings, driver, identity, scenario, *load, &mut peers, tell)).collect()
+        let series = loads.map(|load| measure(settings, driver, identity, scenario, *load, &mut peers, tell));
+        Ok(series.collect::<io::Result<Vec<_>>>()?.into_iter().flat_map(Series::parted).collect())
     })?;
     let blocks = series.iter().map(|series| series.blocks.len()).sum::<usize>();
     Ok(Measured { versions, series, partial: blocks < settings.blocks() })
@@ -283,9 +313,18 @@ pub(crate) fn measure(
         let mut order: Vec<usize> = (0..peers.len()).collect();
         random.shuffle(&mut order);
         let arrivals_seed = random.u64(..);
-        for (place, peer) in order.into_iter().enumerate().take_while(|_| !settings.is_stopped()) {
+        let mut turns = Vec::new();
+        for peer in order {
+            let mut sides = scenario.sides().to_vec();
+            random.shuffle(&mut sides);
+            turns.extend(sides.into_iter().map(|side| (peer, side)));
+        }
+        for (place, (peer, side)) in turns.into_iter().enumerate().take_while(|_| !settings.is_stopped()) {
             let peer = &mut peers[peer];
             let target = target(scenario, identity, peer.http, peer.https);
+            if side == Side::With {
+                driver.accompany(Company::new(&scenario.beside, &door(&target)));
+            }
             let before = cpu::stolen(&cpus)?;
             let round = driver.round(target, load, settings.span, arrivals_seed, Some(peer.processes()?))?;
             let after = cpu::stolen(&cpus)?;
@@ -300,6 +339,11 @@ pub(crate) fn measure(
     Ok(Series { scenario: scenario.clone(), load, span: settings.span, peers, blocks })
 }
 
+/// Where the company of a load finds its proxy: where the load does.
+fn door(target: &Target) -> Door {
+    Door { address: target.address, tls: target.tls.clone(), host: target.host, path: target.path }
+}
+
 fn marks(round: &Round, span: Span, stolen: f64) -> Vec<Mark> {
     let tally = &round.tally;
     let late = tally::quantile_us(&tally.lateness, 0.999) > LATE_SHARE_MAX * tally::quantile_us(&tally.latency, 0.999);
@@ -311,6 +355,7 @@ fn marks(round: &Round, span: Span, stolen: f64) -> Vec<Mark> {
         (stolen > STOLEN_SHARE_MAX, Mark::Stolen),
         (wait_ns as f64 > CONTENDED_SHARE_MAX * round.window_ns as f64, Mark::Contended),
         (round.window_ns as f64 > (1.0 + STALL_SHARE_MAX) * span.window_ns as f64, Mark::Stalled),
+        (round.beside.iter().any(|deeds| deeds.failed > 0), Mark::Beside),
     ];
     rules.into_iter().filter(|(holds, _)| *holds).map(|(_, mark)| mark).collect()
 }
@@ -324,6 +369,11 @@ impl Block {
     pub fn cpu_us(&self) -> Option<f64> {
         let usage = self.round.usage?;
         (self.round.tally.completed > 0).then(|| usage.cpu_ns as f64 / 1000.0 / self.round.tally.completed as f64)
+    }
+
+    /// Memory of the proxy at the end of the window.
+    pub fn memory_mb(&self) -> Option<f64> {
+        self.round.usage.map(|usage| usage.memory_bytes as f64 / f64::from(1 << 20))
     }
 
     /// The block in a line, for whoever watches.
@@ -366,6 +416,7 @@ pub fn scenarios(directory: &Path, names: &[String]) -> io::Result<Vec<Scenario>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::beside::Deeds;
     use crate::cpu::Usage;
     use crate::tally::Tally;
 
@@ -376,7 +427,7 @@ mod tests {
             tally::record(&mut tally.lateness, 10_000);
         }
         let usage = Usage { cpu_ns: 20_000_000, wait_ns: 0, memory_bytes: 0 };
-        Round { tally, usage: Some(usage), window_ns: 1_000_000_000, driver_busy: 0.5, upstream_opened: 0, strayed: 0 }
+        Round { tally, usage: Some(usage), window_ns: 1_000_000_000, driver_busy: 0.5, upstream_opened: 0, strayed: 0, beside: Vec::new() }
     }
 
     const SPAN: Span = Span { warm_up_ns: 0, window_ns: 1_000_000_000 };
@@ -407,6 +458,30 @@ mod tests {
         let mut stalled = round();
         stalled.window_ns += 20_000_000;
         assert_eq!(marks(&stalled, SPAN, 0.0), [Mark::Stalled]);
+    }
+
+    /// A failure beside the load marks the block, for what was to go on beside it did not.
+    #[test]
+    fn a_failure_beside_the_load_is_marked() {
+        let mut round = round();
+        round.beside.push(Deeds { failed: 1, ..Deeds::default() });
+        assert_eq!(marks(&round, SPAN, 0.0), [Mark::Beside]);
+    }
+
+    /// A series is told apart from the one that was alone by what went on beside it, and each block is in one of the two.
+    #[test]
+    fn a_series_has_two_sides() {
+        let results = crate::sample::accompanied();
+        let mut series = results.measured.series;
+        let titles: Vec<String> = series.iter().map(Series::title).collect();
+        let mut both = series.pop().unwrap();
+        both.blocks.append(&mut series.pop().unwrap().blocks);
+        let parts = both.parted();
+        assert_eq!(parts.iter().map(Series::title).collect::<Vec<_>>(), titles);
+        for (part, with) in parts.iter().zip([false, true]) {
+            assert!(part.blocks.iter().all(|block| block.round.beside.is_empty() != with));
+            assert_eq!(part.blocks.len(), parts[0].blocks.len());
+        }
     }
 
     /// A peer named twice is its own control.

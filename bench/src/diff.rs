@@ -73,13 +73,13 @@ pub fn answer(question: &Question<'_>) -> Result<Answer, String> {
     let mut page = head(question, subject, reference);
     let mut worse = Vec::new();
     for (earlier, later) in pairs {
-        let _infallible = write!(page, "\n## {}, {}\n\n{}", later.scenario.name, later.load, table_head(reference));
+        let _infallible = write!(page, "\n## {}\n\n{}", later.title(), table_head(reference));
         for peer in later.peers.iter().filter(|peer| earlier.peers.contains(peer)) {
             for change in changes(earlier, later, peer, reference.filter(|reference| reference != peer)) {
                 let is_worse = peer == subject && change.is_worse(question.fail_over_percent);
                 let _infallible = writeln!(page, "{}", change.line(peer, reference.is_some(), is_worse));
                 if is_worse {
-                    worse.push(format!("{}, {}: {}", later.scenario.name, later.load, change.metric));
+                    worse.push(format!("{}: {}", later.title(), change.metric));
                 }
             }
         }
@@ -90,7 +90,7 @@ pub fn answer(question: &Question<'_>) -> Result<Answer, String> {
 
 /// The same requests, whatever words describe them, under the same load.
 fn is_same_work(one: &Series, other: &Series) -> bool {
-    one.scenario.name == other.scenario.name && one.load == other.load
+    one.scenario.name == other.scenario.name && one.load == other.load && one.scenario.beside == other.scenario.beside
 }
 
 fn reference<'a>(question: &Question<'a>, subject: &str) -> Result<Option<&'a str>, String> {
@@ -278,7 +278,7 @@ fn resampled(before: usize, after: usize, resamples: usize, ratio: impl Fn(&[usi
 fn only_once(question: &Question<'_>) -> String {
     let names = |of: &Results, other: &Results| -> Vec<String> {
         let is_missing = |series: &&Series| !other.measured.series.iter().any(|there| is_same_work(there, series));
-        of.measured.series.iter().filter(is_missing).map(|series| format!("{}, {}", series.scenario.name, series.load)).collect()
+        of.measured.series.iter().filter(is_missing).map(Series::title).collect()
     };
     let mut told = String::new();
     let sides = [("before", question.before, question.after), ("after", question.after, question.before)];

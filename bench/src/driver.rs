@@ -3,6 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 
+use crate::beside::Company;
+use crate::beside::Deeds;
 use crate::client::Client;
 use crate::client::Pace;
 use crate::client::Target;
@@ -21,6 +23,8 @@ use crate::upstream::Upstream;
 
 /// How long connections may take to open before a round.
 const OPEN_NS_MAX: u64 = 10_000_000_000;
+/// How long connections beside the measured ones may take to open, thousands of them with a handshake each.
+const GATHER_NS_MAX: u64 = 120_000_000_000;
 /// How long answers may take after the last request was due.
 const DRAIN_NS_MAX: u64 = 3_000_000_000;
 
@@ -44,6 +48,8 @@ pub struct Round {
     pub upstream_opened: u64,
     /// Requests of the window at an endpoint that had left the cluster more than a second before.
     pub strayed: u64,
+    /// What was done beside the load, in the order of the scenario; empty in a round that was alone.
+    pub beside: Vec<Deeds>,
 }
 
 impl Round {
@@ -59,6 +65,8 @@ pub struct Driver {
     poller: Poller,
     upstream: Upstream,
     events: Vec<Event>,
+    /// What goes on beside the load.
+    company: Company,
 }
 
 impl Driver {
@@ -67,7 +75,7 @@ impl Driver {
     pub fn new() -> io::Result<Self> {
         let poller = Poller::new()?;
         let upstream = Upstream::bind(&poller)?;
-        Ok(Self { clock: Clock::start(), poller, upstream, events: Vec::new() })
+        Ok(Self { clock: Clock::start(), poller, upstream, events: Vec::new(), company: Company::default() })
     }
 
     /// Where proxies find the upstream.
@@ -103,6 +111,11 @@ impl Driver {
         Ok(client.end())
     }
 
+    /// Has all of these go on beside the next round.
+    pub fn accompany(&mut self, company: Company) {
+        self.company = company;
+    }
+
     /// Runs one load against one target.
     ///
     /// # Errors
@@ -119,6 +132,7 @@ impl Driver {
             self.ask_once(target.clone(), OPEN_NS_MAX)?;
         }
         let mut client = self.open(target, pace)?;
+        self.gather(&mut client, proxy)?;
         let begin_ns = self.clock.now_ns();
         let from_ns = begin_ns + span.warm_up_ns;
         let until_ns = begin_ns + whole_ns;
@@ -126,6 +140,7 @@ impl Driver {
 
         self.run_until(&mut client, from_ns)?;
         let before = proxy.map(Processes::usage).transpose()?;
+        self.company.enter();
         let (window_from_ns, opened, strayed) = (self.clock.now_ns(), self.upstream.accepted, self.upstream.strayed);
         let mut busy_ns = 0;
         let mut cpu_ns: Vec<u64> = before.iter().map(|usage| usage.cpu_ns).collect();
@@ -140,16 +155,18 @@ impl Driver {
         let window_ns = self.clock.now_ns() - window_from_ns;
         let upstream_opened = self.upstream.accepted - opened;
         let strayed = self.upstream.strayed - strayed;
+        let beside = self.company.leave();
 
         client.stop_asking();
         let patience_ns = until_ns + DRAIN_NS_MAX;
         while !client.is_done() && self.clock.now_ns() < patience_ns {
             self.turn(&mut client)?;
         }
+        self.company = Company::default();
         let usage = before.zip(after).map(|(before, after)| after.since(before));
         let mut tally = client.end();
         tally.timeline.spend(&cpu_ns);
-        Ok(Round { tally, usage, window_ns, driver_busy: busy_ns as f64 / window_ns as f64, upstream_opened, strayed })
+        Ok(Round { tally, usage, window_ns, driver_busy: busy_ns as f64 / window_ns as f64, upstream_opened, strayed, beside })
     }
 
     /// A client whose connections are all open.
@@ -164,6 +181,24 @@ impl Driver {
             self.turn(&mut client)?;
         }
         Ok(client)
+    }
+
+    /// Has the company come, one after the other, and weighs each by what the proxy's memory grows by.
+    fn gather(&mut self, client: &mut Client, proxy: Option<&Processes>) -> io::Result<()> {
+        let memory = || Ok::<_, io::Error>(proxy.map(Processes::usage).transpose()?.map(|usage| usage.memory_bytes));
+        for member in 0..self.company.len() {
+            let before = memory()?;
+            let patience_ns = self.clock.now_ns() + GATHER_NS_MAX;
+            self.company.invite(member);
+            while !self.company.is_there(member) {
+                if self.clock.now_ns() > patience_ns {
+                    return Err(io::Error::other("the proxy did not take all connections beside the load within 120 s"));
+                }
+                self.turn(client)?;
+            }
+            self.company.weigh(before.zip(memory()?).map(|(before, after)| after.saturating_sub(before)));
+        }
+        Ok(())
     }
 
     /// Takes turns until the clock says so; returns the time in which there was something to do.
@@ -191,10 +226,13 @@ impl Driver {
                 Role::Listener => self.upstream.accept(event.token.slot, &self.poller)?,
                 Role::Upstream => self.upstream.serve(*event, &self.clock),
                 Role::Client => client.advance(*event, self.clock.now_ns(), &self.upstream.met_ns, &self.poller)?,
+                Role::Beside => self.company.wake(*event),
             }
             client.dispatch(self.clock.now_ns(), &self.poller)?;
         }
         worked |= self.upstream.resume(&self.clock);
+        client.dispatch(self.clock.now_ns(), &self.poller)?;
+        worked |= self.company.turn(self.clock.now_ns(), &self.poller)?;
         Ok(worked)
     }
 }

@@ -18,8 +18,14 @@ pub fn files(series: &Series) -> Vec<(String, String)> {
     if !series.has_latency() {
         return Vec::new();
     }
-    let name = |peer: &str| [&series.scenario.name, &series.load.to_string(), peer].map(slug).join(".") + ".hgrm";
+    let name = |peer: &str| [&series.scenario.name, &under(series), peer].map(slug).join(".") + ".hgrm";
     series.peers.iter().map(|peer| (name(peer), text(&table::pooled(series, peer)))).collect()
+}
+
+/// The load, and what goes on beside it.
+fn under(series: &Series) -> String {
+    let beside = series.scenario.beside.iter().map(|beside| format!(" beside {beside}"));
+    beside.fold(series.load.to_string(), |under, beside| under + &beside)
 }
 
 /// Value in microseconds, percentile, count up to it, and 1/(1-percentile), which is the axis of a percentile plot.

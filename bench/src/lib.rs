@@ -1,17 +1,20 @@
 //! The load generator, the upstream and the comparison of Corelane with its peers.
 //!
 //! From below: `clock`, `poller`, `schedule`, `pattern`, `wire`, `cpu` and `tickets` know one thing each; `upstream` answers and
-//! `client` asks; `timeline` keeps the seconds of a round, `driver` runs both in one thread for one; `peers` starts the proxies from
-//! each `template` and `change` changes them while they serve; `compare` interleaves rounds and `sweep` climbs; `host` and `preflight`
-//! tell on what; `statistics`, `table`, `report`, `hgrm`, `html` and `diff` say what came out.
+//! `client` asks, `beside` is whatever goes on besides; `timeline` keeps the seconds of a round, `driver` runs all in one thread for
+//! one; `peers` starts the proxies from each `template` and `change` changes them while they serve; `compare` interleaves rounds and
+//! `sweep` climbs; `host` and `preflight` tell on what; `statistics`, `contrast`, `table`, `report`, `hgrm`, `html` and `diff` say what
+//! came out.
 //!
 //! `floor` stands apart: relays that are started like proxies, and that no proxy can be below.
 
+pub mod beside;
 pub mod change;
 pub mod client;
 pub mod clock;
 pub mod compare;
 pub mod connection;
+pub mod contrast;
 pub mod cpu;
 pub mod diff;
 pub mod driver;

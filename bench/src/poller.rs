@@ -23,6 +23,8 @@ pub enum Role {
     Upstream,
     /// A connection of the client.
     Client,
+    /// A connection beside the measured ones.
+    Beside,
 }
 
 /// Names one socket over its lifetime; `generation` tells it from earlier ones in the same slot.
@@ -45,7 +47,8 @@ impl Token {
         let role = match bits >> 56 {
             0 => Role::Listener,
             1 => Role::Upstream,
-            _ => Role::Client,
+            2 => Role::Client,
+            _ => Role::Beside,
         };
         Self { role, generation: (bits >> 32) as u32 & GENERATION_MASK, slot: bits as u32 }
     }
@@ -113,7 +116,7 @@ mod tests {
     /// A token comes back from the kernel as it was given.
     #[test]
     fn a_token_survives_its_bits() {
-        for role in [Role::Listener, Role::Upstream, Role::Client] {
+        for role in [Role::Listener, Role::Upstream, Role::Client, Role::Beside] {
             for (generation, slot) in [(0, 0), (1, u32::MAX), (GENERATION_MASK, 7)] {
                 let token = Token { role, generation, slot };
                 assert_eq!(Token::from_bits(token.to_bits()), token);

@@ -11,12 +11,15 @@ use hdrhistogram::serialization::V2DeflateSerializer;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::beside::Deeds;
 use crate::compare::Block;
 use crate::compare::Mark;
 use crate::compare::Measured;
 use crate::compare::Results;
 use crate::compare::Series;
 use crate::compare::Version;
+use crate::contrast;
+use crate::contrast::Contrast;
 use crate::cpu::Usage;
 use crate::driver::Round;
 use crate::driver::Span;
@@ -70,6 +73,9 @@ struct SeriesDocument {
     /// For readers without our statistics; we reckon it anew from the blocks.
     #[serde(skip_deserializing)]
     summary: Vec<Row>,
+    /// What goes on beside the load does to each peer; reckoned anew as well.
+    #[serde(skip_deserializing, skip_serializing_if = "Vec::is_empty")]
+    contrast: Vec<Contrast>,
     blocks: Vec<BlockDocument>,
 }
 
@@ -93,6 +99,9 @@ struct BlockDocument {
     driver_busy: f64,
     stolen: f64,
     upstream_opened: u64,
+    /// What went on beside the load, in the order of the scenario; empty in a block that was alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    beside: Vec<Deeds>,
     #[serde(default)]
     strayed: u64,
     #[serde(default)]
@@ -120,7 +129,12 @@ pub fn json(results: &Results) -> io::Result<String> {
         versions: results.measured.versions.clone(),
         partial: results.measured.partial,
         sweeps: sweep::split(&results.measured).0,
-        series: results.measured.series.iter().map(|series| series_document(series, subject)).collect::<io::Result<_>>()?,
+        series: results
+            .measured
+            .series
+            .iter()
+            .map(|series| series_document(&results.measured, series, subject))
+            .collect::<io::Result<_>>()?,
     };
     serde_json::to_string(&document).map_err(io::Error::other)
 }
@@ -152,7 +166,7 @@ pub fn read(text: &str) -> io::Result<Results> {
     })
 }
 
-fn series_document(series: &Series, subject: Option<&str>) -> io::Result<SeriesDocument> {
+fn series_document(measured: &Measured, series: &Series, subject: Option<&str>) -> io::Result<SeriesDocument> {
     Ok(SeriesDocument {
         scenario: series.scenario.clone(),
         load: series.load,
@@ -160,6 +174,7 @@ fn series_document(series: &Series, subject: Option<&str>) -> io::Result<SeriesD
         window_s: series.span.window_ns as f64 / 1e9,
         // Without its subject, as high on a ladder, a series has nothing to be a ratio of.
         summary: if series.peers.first().map(String::as_str) == subject { table::rows(series) } else { Vec::new() },
+        contrast: contrast::of(measured, series),
         blocks: series.blocks.iter().map(block_document).collect::<io::Result<_>>()?,
     })
 }
@@ -200,6 +215,7 @@ fn block_document(block: &Block) -> io::Result<BlockDocument> {
         stolen: block.stolen,
         upstream_opened: block.round.upstream_opened,
         strayed: block.round.strayed,
+        beside: block.round.beside.clone(),
         timeline: tally.timeline.clone(),
         latency: encode(&tally.latency)?,
         service: encode(&tally.service)?,
@@ -239,6 +255,7 @@ fn block_of(document: BlockDocument) -> io::Result<Block> {
             driver_busy: document.driver_busy,
             upstream_opened: document.upstream_opened,
             strayed: document.strayed,
+            beside: document.beside,
         },
         stolen: document.stolen,
         marks: document.marks,

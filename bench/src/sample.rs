@@ -1,5 +1,7 @@
 //! A small run that nobody measured, for tests of what is made of results.
 
+use crate::beside::Beside;
+use crate::beside::Deeds;
 use crate::compare::Block;
 use crate::compare::Mark;
 use crate::compare::Measured;
@@ -66,6 +68,30 @@ pub(crate) fn ladder() -> Results {
     results
 }
 
+/// The scenario `small-1k` under its open load, alone and beside 9 idle connections, which make everything half as slow again.
+pub(crate) fn accompanied() -> Results {
+    let mut results = results();
+    results.measured.series.truncate(2);
+    results.measured.series.remove(0);
+    let alone = &mut results.measured.series[0];
+    alone.blocks.iter_mut().for_each(|block| block.marks.clear());
+    let blocks = alone.blocks.iter().map(|alone| {
+        let mut with = block(&alone.peer, alone.number, alone.place, 150 + 75 * u64::from(alone.place));
+        let deeds = Deeds { held: 9, bytes: 6_000_000, memory_bytes: Some(9 * 2048), ..Deeds::default() };
+        with.round.beside.push(deeds);
+        with
+    });
+    let beside = Series {
+        scenario: Scenario { beside: vec![Beside::Idle { connections: 9 }], ..alone.scenario.clone() },
+        load: alone.load,
+        span: alone.span,
+        peers: alone.peers.clone(),
+        blocks: blocks.collect(),
+    };
+    results.measured.series.push(beside);
+    results
+}
+
 fn series(name: &str, load: Load, peers: &[String]) -> Series {
     let scenario = Scenario {
         name: name.to_owned(),
@@ -77,6 +103,7 @@ fn series(name: &str, load: Load, peers: &[String]) -> Series {
         handshakes: None,
         endpoints: 2,
         loads: vec![load],
+        beside: Vec::new(),
     };
     let mut blocks = Vec::new();
     for number in 0..ROUNDS {
@@ -110,6 +137,14 @@ fn block(peer: &str, number: u32, place: u32, base_us: u64) -> Block {
         events: Vec::new(),
     };
     let usage = Usage { cpu_ns: base_us / 5 * 1000 * ANSWERS, wait_ns: 0, memory_bytes: 5 << 20 };
-    let round = Round { tally, usage: Some(usage), window_ns: SECONDS * 1_000_000_000, driver_busy: 0.5, upstream_opened: 3, strayed: 0 };
+    let round = Round {
+        tally,
+        usage: Some(usage),
+        window_ns: SECONDS * 1_000_000_000,
+        driver_busy: 0.5,
+        upstream_opened: 3,
+        strayed: 0,
+        beside: Vec::new(),
+    };
     Block { number, place, peer: peer.to_owned(), round, stolen: 0.0, marks: Vec::new() }
 }

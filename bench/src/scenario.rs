@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::beside::Beside;
 use crate::schedule::Arrivals;
 
 /// The largest body a scenario may ask for, in bytes.
@@ -43,6 +44,16 @@ pub struct Scenario {
     pub endpoints: u32,
     /// What it is measured under, in this order.
     pub loads: Vec<Load>,
+    /// What goes on beside it. With any, each proxy runs twice in every round: alone, and with all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<Beside>,
+}
+
+/// Whether a proxy runs with what goes on beside the load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Without,
+    With,
 }
 
 /// A TLS handshake of a client.
@@ -94,6 +105,11 @@ impl Scenario {
         Ok(scenario)
     }
 
+    /// How each proxy runs in every round.
+    pub fn sides(&self) -> &'static [Side] {
+        if self.beside.is_empty() { &[Side::Without] } else { &[Side::Without, Side::With] }
+    }
+
     fn parse(text: &str) -> Result<Self, String> {
         let mut scenario: Self = toml::from_str(text).map_err(|error| error.to_string())?;
         if scenario.handshakes.is_some() {
@@ -117,6 +133,9 @@ impl Scenario {
             {
                 return Err(format!("rate_per_s = {rate_per_s}: must be 1 or more"));
             }
+        }
+        for beside in &scenario.beside {
+            beside.check()?;
         }
         Ok(scenario)
     }

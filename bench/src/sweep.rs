@@ -101,6 +101,9 @@ impl Point {
 /// # Errors
 /// As [`compare::run`].
 pub fn run(settings: &Settings, climb: Climb, driver: &mut Driver, tell: &mut dyn FnMut(&str)) -> io::Result<Measured> {
+    if let Some(scenario) = settings.scenarios.iter().find(|scenario| !scenario.beside.is_empty()) {
+        return Err(io::Error::other(format!("{}: a sweep climbs alone; compare measures what goes on beside a load", scenario.name)));
+    }
     let (versions, series) = compare::each_scenario(settings, driver, |driver, scenario, identity, peers| {
         let mut sweep = Sweep { settings, climb, scenario, identity, driver, peers, series: Vec::new() };
         sweep.ascend(tell)?;
@@ -175,7 +178,9 @@ impl Sweep<'_> {
 
 /// Scenarios with so many open loads that they are a ladder, and all other series.
 pub fn split(measured: &Measured) -> (Vec<Ladder>, Vec<&Series>) {
-    let is_rung = |series: &&Series| rate(series) > 0.0 && open_loads(measured, &series.scenario.name).count() >= RUNGS_MIN;
+    let is_rung = |series: &&Series| {
+        rate(series) > 0.0 && series.scenario.beside.is_empty() && open_loads(measured, &series.scenario.name).count() >= RUNGS_MIN
+    };
     let (rungs, others): (Vec<&Series>, Vec<&Series>) = measured.series.iter().partition(is_rung);
     let mut ladders: Vec<Ladder> = Vec::new();
     for series in rungs {
@@ -190,7 +195,7 @@ pub fn split(measured: &Measured) -> (Vec<Ladder>, Vec<&Series>) {
 }
 
 fn open_loads<'a>(measured: &'a Measured, name: &'a str) -> impl Iterator<Item = &'a Series> {
-    measured.series.iter().filter(move |series| series.scenario.name == name && rate(series) > 0.0)
+    measured.series.iter().filter(move |series| series.scenario.name == name && series.scenario.beside.is_empty() && rate(series) > 0.0)
 }
 
 /// Requests per second of an open load; none in a closed loop.

@@ -7,8 +7,11 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::compare::Block;
+use crate::compare::Measured;
 use crate::compare::Results;
 use crate::compare::Series;
+use crate::contrast;
+use crate::contrast::Contrast;
 use crate::preflight;
 use crate::preflight::Finding;
 use crate::statistics;
@@ -104,7 +107,7 @@ pub fn rows(series: &Series) -> Vec<Row> {
             p50_ratio: ratio(0.5),
             p99_ratio: ratio(0.99),
             p999_ratio: ratio(0.999),
-            memory_mb: of(|block| block.round.usage.map(|usage| usage.memory_bytes as f64 / f64::from(1 << 20))),
+            memory_mb: of(Block::memory_mb),
             upstream_opened_per_1000: of(|block| {
                 Some(block.round.upstream_opened as f64 * 1000.0 / block.round.tally.completed.max(1) as f64)
             }),
@@ -145,6 +148,9 @@ pub fn page(results: &Results) -> String {
     }
     for series in others {
         page.push_str(&table(series));
+        if let Some(contrast) = Table::of_contrast(&results.measured, series) {
+            page.push_str(&markdown(&contrast));
+        }
     }
     if !results.host.findings.is_empty() {
         page.push_str(&markdown(&Table::of_host(&results.host.findings)));
@@ -212,7 +218,7 @@ impl Table {
         }
         header.extend(["MB", "opened per 1000", "driver busy", "errors", "clean"]);
         Self {
-            title: format!("{}, {}", series.scenario.name, series.load),
+            title: series.title(),
             work: format!(
                 "{}. {} blocks a peer of {} s, after {} s of warm-up.",
                 series.scenario.work,
@@ -249,6 +255,40 @@ impl Table {
             header: vec!["", "carried/s", "knee/s", "p99.9 µs there", "p99.9 µs at 30 %"],
             rows: ladder.curves.iter().map(row).collect(),
         }
+    }
+
+    /// What goes on beside a series does to each peer, if anything does.
+    pub(crate) fn of_contrast(measured: &Measured, series: &Series) -> Option<Self> {
+        let contrasts = contrast::of(measured, series);
+        if contrasts.is_empty() {
+            return None;
+        }
+        let mut header = vec![""];
+        for name in ["p50 µs", "p99 µs", "p99.9 µs", "CPU µs", "MB"] {
+            header.extend([name, "with", "ratio"]);
+        }
+        header.push("beside");
+        let row = |contrast: &Contrast| {
+            let mut cells = vec![contrast.peer.clone()];
+            let changes =
+                [(contrast.p50_us, 0), (contrast.p99_us, 0), (contrast.p999_us, 0), (contrast.cpu_us, 1), (contrast.memory_mb, 0)];
+            for (change, decimals) in changes {
+                cells.extend([number(change.without, decimals), number(change.with, decimals), ratio(change.ratio)]);
+            }
+            let parts = contrast.beside.iter().zip(&series.scenario.beside);
+            cells.push(parts.map(|(part, beside)| part.words(*beside)).collect::<Vec<_>>().join("; "));
+            cells
+        };
+        Some(Self {
+            title: format!("{}, with over without", series.title()),
+            work: "Each peer against itself in the same rounds, without and with what goes on beside, in random order under the same \
+                   arrivals: a ratio above 1 is what it costs the measured requests. CPU time is that of all the proxy does, over the \
+                   measured requests alone."
+                .to_owned(),
+            disturbed: false,
+            header,
+            rows: contrasts.iter().map(row).collect(),
+        })
     }
 
     /// Every peer at every rate.
@@ -365,7 +405,15 @@ mod tests {
     fn block(peer: &str, number: u32, cpu_us: u64, marks: Vec<Mark>) -> Block {
         let tally = Tally { completed: 1000, ..Tally::default() };
         let usage = Usage { cpu_ns: cpu_us * 1_000_000, wait_ns: 0, memory_bytes: 5 << 20 };
-        let round = Round { tally, usage: Some(usage), window_ns: 1_000_000_000, driver_busy: 0.5, upstream_opened: 0, strayed: 0 };
+        let round = Round {
+            tally,
+            usage: Some(usage),
+            window_ns: 1_000_000_000,
+            driver_busy: 0.5,
+            upstream_opened: 0,
+            strayed: 0,
+            beside: Vec::new(),
+        };
         Block { number, place: 0, peer: peer.to_owned(), round, stolen: 0.0, marks }
     }
 
@@ -380,6 +428,7 @@ mod tests {
             close: false,
             handshakes: None,
             loads: vec![Load::Saturate],
+            beside: Vec::new(),
         };
         let span = Span { warm_up_ns: 0, window_ns: 1_000_000_000 };
         Series { scenario, load: Load::Saturate, span, peers: vec!["ours".to_owned(), "theirs".to_owned()], blocks }

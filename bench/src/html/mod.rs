@@ -31,6 +31,7 @@ struct Section<'a> {
     series: &'a Series,
     rows: Vec<Row>,
     table: Table,
+    contrast: Option<Table>,
 }
 
 /// The whole page.
@@ -38,8 +39,13 @@ pub fn page(results: &Results) -> String {
     let versions = &results.measured.versions;
     let styles = style::styles(versions.iter().map(|version| version.peer.as_str()));
     let (ladders, others) = sweep::split(&results.measured);
-    let sections: Vec<Section<'_>> =
-        others.into_iter().map(|series| Section { series, rows: table::rows(series), table: Table::of(series) }).collect();
+    let section = |series| Section {
+        series,
+        rows: table::rows(series),
+        table: Table::of(series),
+        contrast: Table::of_contrast(&results.measured, series),
+    };
+    let sections: Vec<Section<'_>> = others.into_iter().map(section).collect();
     let subject = versions.first().map_or("", |version| &version.peer);
     let others: Vec<&str> = styles.iter().skip(1).filter(|style| style.class != "control").map(|style| style.peer.as_str()).collect();
     let title = if others.is_empty() { subject.to_owned() } else { format!("{subject} beside {}", others.join(", ")) };
@@ -189,7 +195,7 @@ fn ratio_cell(ratio: Option<Ratio>, border: &str) -> Markup {
 }
 
 fn anchor(series: &Series) -> String {
-    slug(&format!("{} {}", series.scenario.name, series.load))
+    slug(&series.title())
 }
 
 /// One ladder of rates: the knees, latency over throughput, every rate.
@@ -216,7 +222,7 @@ fn climb(ladder: &Ladder, styles: &[Style]) -> Markup {
 
 /// One series: charts, table, marks.
 fn series(section: &Section<'_>, styles: &[Style]) -> Markup {
-    let Section { series, rows, table } = section;
+    let Section { series, rows, table, contrast } = section;
     let waits = series.has_latency();
     html! {
         h2 id=(anchor(series)) { (table.title) }
@@ -245,6 +251,11 @@ fn series(section: &Section<'_>, styles: &[Style]) -> Markup {
         }
         (figures(table))
         (marks(series))
+        @if let Some(contrast) = contrast {
+            h3 { "With over without" }
+            p { (contrast.work) }
+            (figures(contrast))
+        }
     }
 }
 
@@ -359,7 +370,7 @@ mod tests {
         let document = roxmltree::Document::parse(&document).unwrap();
         let texts: Vec<&str> = document.descendants().filter(|node| node.is_text()).filter_map(|node| node.text()).collect();
         for series in &results.measured.series {
-            let title = format!("{}, {}", series.scenario.name, series.load);
+            let title = series.title();
             assert!(texts.contains(&title.as_str()), "{title}");
         }
         for version in &results.measured.versions {
