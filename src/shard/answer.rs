@@ -1,7 +1,5 @@
 //! Answers that Corelane makes itself, and what they mean for the connection.
 
-use std::rc::Rc;
-
 use crate::filter;
 use crate::filter::Answer;
 use crate::filter::AnswerTo;
@@ -25,14 +23,7 @@ use crate::shard::world::World;
 pub(crate) const OVERLOADED: Fault = Fault::Upstream { fault: UpstreamFault::Overloaded, sent: Sent::Nothing };
 
 /// Answers a complete, well-formed head; keeps the connection where the whole request has been read.
-pub(crate) async fn local(
-    shard: &Rc<Shard>,
-    connection: &mut Connection,
-    world: &Rc<World>,
-    answer: &Answer,
-    to: Asker,
-    mut record: Record,
-) -> After {
+pub(crate) fn local(shard: &Shard, connection: &mut Connection, world: &World, answer: &Answer, to: &Asker, record: &mut Record) -> After {
     connection.stream.consume(to.head_bytes);
     let complete = swallow(connection, to.framing);
     let keep_alive = to.keep_alive && complete;
@@ -49,9 +40,7 @@ pub(crate) async fn local(
     record.bytes_out = out.len() as u64;
     record.flag(answer.reason);
     shard.metrics.rejected(answer.reason);
-    let queued = connection.stream.queue(Out::Vec(out));
-    record.finish(shard, connection, Some(world));
-    match (queued, keep_alive, complete) {
+    match (connection.stream.queue(Out::Vec(out)), keep_alive, complete) {
         (Err(_), ..) => After::Close,
         (Ok(()), true, _) => After::KeepAlive,
         (Ok(()), false, true) => After::Close,
@@ -72,7 +61,7 @@ fn swallow(connection: &mut Connection, framing: Framing) -> bool {
 }
 
 /// Answers a fault, as long as nothing was answered yet, and ends the connection.
-pub(crate) fn fault(shard: &Rc<Shard>, connection: &mut Connection, world: &Rc<World>, fault: Fault, record: Record) -> After {
+pub(crate) fn fault(shard: &Shard, connection: &mut Connection, world: &World, fault: Fault, record: &mut Record) -> After {
     let facts = ResponseFacts::unread(connection.stream.is_tls());
     fault_to(shard, connection, world, fault, &facts, Asked { keep_alive: false, head_only: false, http10: false, complete: false }, record)
 }
@@ -89,20 +78,17 @@ pub(crate) struct Asked {
 
 /// Answers a fault of a request whose head was understood.
 pub(crate) fn fault_to(
-    shard: &Rc<Shard>,
+    shard: &Shard,
     connection: &mut Connection,
-    world: &Rc<World>,
+    world: &World,
     fault: Fault,
     facts: &ResponseFacts,
     asked: Asked,
-    mut record: Record,
+    record: &mut Record,
 ) -> After {
     record.flag(fault.reason());
     shard.metrics.rejected(fault.reason());
-    let Some(status) = fault.status() else {
-        record.finish(shard, connection, Some(world));
-        return After::Close;
-    };
+    let Some(status) = fault.status() else { return After::Close };
     let mut answer = Answer::plain(status, fault.reason());
     if matches!(fault, Fault::Upstream { fault: UpstreamFault::Overloaded, .. }) {
         // Shed, not broken: the client may come again (RFC 9110 section 10.2.3).
@@ -119,9 +105,7 @@ pub(crate) fn fault_to(
     shard.with_date(|date| filter::headers::write_answer(&mut out, &answer, &to, date));
     record.status = status;
     record.bytes_out = out.len() as u64;
-    let queued = connection.stream.queue(Out::Vec(out));
-    record.finish(shard, connection, Some(world));
-    match queued {
+    match connection.stream.queue(Out::Vec(out)) {
         Err(_) => After::Close,
         Ok(()) if asked.keep_alive => After::KeepAlive,
         Ok(()) if asked.complete || matches!(fault, Fault::Downstream(DownstreamFault::HeadTimeout)) => After::Close,

@@ -65,39 +65,27 @@ pub(crate) fn start(shard: &Rc<Shard>, listener: usize, fd: RawFd) {
         limits::close_unseen(fd);
         return;
     };
-    let stream = Stream::plain(Socket::adopt(&shard.ring, fd));
-    let task_shard = shard.clone();
+    let mut connection = Connection {
+        stream: Stream::plain(Socket::adopt(&shard.ring, fd)),
+        client: peer,
+        came_over_https: false,
+        peer: peer.ip(),
+        listener,
+        agreement: None,
+        requests: 0,
+    };
     shard.ring.spawn(async move {
-        let _counted = counted;
-        if let Err(reason) = serve(&task_shard, stream, peer, listener).await {
-            task_shard.metrics.rejected(reason);
+        if let Err(reason) = serve(&counted.shard, &mut connection).await {
+            counted.shard.metrics.rejected(reason);
         }
     });
 }
 
 /// Serves one connection to its end. The error is the token of why it ended before its first request.
-async fn serve(shard: &Rc<Shard>, mut stream: Stream, peer: SocketAddr, listener: usize) -> Result<(), &'static str> {
-    let mut client = peer;
-    let mut came_over_https = false;
-    let world = shard.world();
-    let settings = &world.snapshot().settings;
-    if settings.proxy_protocol
-        && (settings.trusted.is_empty() || rule::contains(&settings.trusted, peer.ip()))
-        && let Some((said, destination)) = read_proxy_header(&mut stream, settings).await.map_err(|_| "proxy_protocol")?
-    {
-        client = said;
-        came_over_https = destination.port() == HTTPS_PORT;
-    }
-    let agreement = if shard.config.listeners[listener].tls {
-        let Some(config) = world.tls.clone() else { return Err("tls_unavailable") };
-        Some(shake_hands(shard, &mut stream, config, listener).await?)
-    } else {
-        None
-    };
-    drop(world);
-    let mut connection = Connection { stream, client, came_over_https, peer: peer.ip(), listener, agreement, requests: 0 };
+async fn serve(shard: &Rc<Shard>, connection: &mut Connection) -> Result<(), &'static str> {
+    begin(shard, connection).await?;
     loop {
-        match request::serve(shard, &mut connection).await {
+        match request::serve(shard, connection).await {
             After::KeepAlive => {}
             After::Close => {
                 connection.stream.announce_end();
@@ -113,6 +101,24 @@ async fn serve(shard: &Rc<Shard>, mut stream: Stream, peer: SocketAddr, listener
             }
         }
     }
+}
+
+/// What comes before the first request: a PROXY header where one is expected, a handshake on a TLS listener.
+async fn begin(shard: &Rc<Shard>, connection: &mut Connection) -> Result<(), &'static str> {
+    let world = shard.world();
+    let settings = &world.snapshot().settings;
+    if settings.proxy_protocol
+        && (settings.trusted.is_empty() || rule::contains(&settings.trusted, connection.peer))
+        && let Some((client, destination)) = read_proxy_header(&mut connection.stream, settings).await.map_err(|_| "proxy_protocol")?
+    {
+        connection.client = client;
+        connection.came_over_https = destination.port() == HTTPS_PORT;
+    }
+    if shard.config.listeners[connection.listener].tls {
+        let Some(config) = world.tls.clone() else { return Err("tls_unavailable") };
+        connection.agreement = Some(shake_hands(shard, &mut connection.stream, config, connection.listener).await?);
+    }
+    Ok(())
 }
 
 /// Who the client is and what it connected to; `None` where the header says that the peer speaks for itself.

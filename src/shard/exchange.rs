@@ -121,8 +121,16 @@ struct Exchange<'x> {
     retries: RetryGrants,
 }
 
-/// Forwards a request and its answer; every way ends with the record written.
-pub(crate) async fn run(shard: &Rc<Shard>, client: &mut Connection, world: Rc<World>, mut plan: Plan, mut record: Record) -> After {
+/// Forwards a request and its answer; gives the world back as long as the record still needs it.
+///
+/// What it is lent stays where it is: a future that owned it would hold it twice, and this one is part of every connection's task.
+pub(crate) async fn run(
+    shard: &Rc<Shard>,
+    client: &mut Connection,
+    world: Rc<World>,
+    plan: &mut Plan,
+    record: &mut Record,
+) -> (After, Option<Rc<World>>) {
     let snapshot = world.snapshot();
     let rule = snapshot.rule(plan.rule);
     let upload = Upload::new(plan.framing, rule.policy.body_bytes_max, shard.ring.now_us());
@@ -131,11 +139,12 @@ pub(crate) async fn run(shard: &Rc<Shard>, client: &mut Connection, world: Rc<Wo
     // A tunnel is as long as its connection: it keeps its place under `limit-connections` to the end.
     let _admitted = plan.admission.take().map(|admission| Admitted { shard: shard.clone(), admission: Some(admission) });
     let retries = RetryGrants::begin(shard);
-    let mut exchange = Exchange { shard, client, snapshot, rule, plan: &mut plan, record: &mut record, upload, retries };
+    let mut exchange = Exchange { shard, client, snapshot, rule, plan, record, upload, retries };
     let result = exchange.try_endpoints().await;
     let complete = exchange.upload.is_done();
     drop(exchange);
-    match result {
+    shard.ring.recycle(std::mem::take(&mut plan.head));
+    let after = match result {
         Ok(Done::Switched(lease)) => {
             let idle_timeout = rule.policy.timeouts.read.max(rule.policy.timeouts.send);
             record.detach(&world);
@@ -149,13 +158,9 @@ pub(crate) async fn run(shard: &Rc<Shard>, client: &mut Connection, world: Rc<Wo
             if carried.idle_timeout {
                 record.flag("tunnel_idle");
             }
-            record.finish(shard, client, None);
-            After::Close
+            return (After::Close, None);
         }
-        Ok(Done::Answered(after)) => {
-            record.finish(shard, client, Some(&world));
-            after
-        }
+        Ok(Done::Answered(after)) => after,
         // Never out of `try_endpoints`, which counts the tries; answered as what it is.
         Ok(Done::TryNext) => answer::fault(shard, client, &world, answer::OVERLOADED, record),
         Err(Failed { fault, answered: false }) => {
@@ -169,11 +174,11 @@ pub(crate) async fn run(shard: &Rc<Shard>, client: &mut Connection, world: Rc<Wo
         }
         Err(Failed { fault, answered: true }) => {
             record.flag(fault.reason());
-            record.finish(shard, client, Some(&world));
             // A close-delimited answer that ends early can only be told from a complete one by a reset.
             if plan.version == Version::Http10 { After::Reset } else { After::Close }
         }
-    }
+    };
+    (after, Some(world))
 }
 
 impl Exchange<'_> {
@@ -182,8 +187,7 @@ impl Exchange<'_> {
         let Some(cluster) = self.snapshot.cluster(self.plan.cluster) else { return Err(no_endpoint(None)) };
         let pool = self.shard.cluster_pool(self.plan.cluster);
         pool.reconcile(cluster);
-        let mut head = std::mem::take(&mut self.plan.head);
-        self.upload.append_to(&mut head, &mut self.client.stream).map_err(downstream)?;
+        self.upload.append_to(&mut self.plan.head, &mut self.client.stream).map_err(downstream)?;
         // What fits into one buffer can be sent again as it was.
         let resendable = self.upload.is_done();
         let repeatable = resendable && (self.plan.idempotent || retry.non_idempotent);
@@ -206,8 +210,7 @@ impl Exchange<'_> {
             }
             let last = self.begin_try(address, retried_for.take(), now_us - started_us);
             let connect = self.rule.policy.timeouts.connect;
-            let leased = dial::lease(self.shard, &pool, cluster, &self.snapshot.settings, endpoint, connect, fresh_only).await;
-            let lease = match leased {
+            let mut lease = match dial::lease(self.shard, &pool, cluster, &self.snapshot.settings, endpoint, connect, fresh_only).await {
                 Ok(lease) => lease,
                 Err(fault) => {
                     pool.failed(address, Failure::Connect, self.shard.ring.now_us());
@@ -221,10 +224,11 @@ impl Exchange<'_> {
                 }
             };
             let reused = lease.reused;
-            let bytes = if repeatable && (!last || reused) { self.copy(&head) } else { std::mem::take(&mut head) };
+            let bytes = if repeatable && (!last || reused) { self.copy_of_head() } else { std::mem::take(&mut self.plan.head) };
             // Where nobody is left to ask, the answer is forwarded as it is.
             let may_try_next = repeatable && !last && excluded.len() + 1 < cluster.endpoints.len();
-            let failed = match self.one_try(cluster, lease, bytes, may_try_next).await {
+            let result = self.one_try(&mut lease, bytes, may_try_next).await;
+            let failed = match self.settle(cluster, lease, result) {
                 Ok(Done::TryNext) => {
                     excluded.push(endpoint as u16);
                     retried_for = Some("status");
@@ -259,14 +263,14 @@ impl Exchange<'_> {
         self.record.attempts >= retry.tries || (!retry.timeout.is_zero() && u128::from(tried_us) >= retry.timeout.as_micros())
     }
 
-    fn copy(&self, bytes: &[u8]) -> Vec<u8> {
+    fn copy_of_head(&self) -> Vec<u8> {
         let mut copy = self.shard.ring.spare();
-        copy.extend_from_slice(bytes);
+        copy.extend_from_slice(&self.plan.head);
         copy
     }
 
     /// Sends the request over one connection and brings the answer home.
-    async fn one_try(&mut self, cluster: &Arc<Cluster>, mut lease: Lease, bytes: Vec<u8>, may_try_next: bool) -> Result<Done, Failed> {
+    async fn one_try(&mut self, lease: &mut Lease, bytes: Vec<u8>, may_try_next: bool) -> Result<Outcome, Failed> {
         let _in_flight = InFlight::new(self.shard);
         let sent_us = self.shard.ring.now_us();
         self.record.upstream_connect_us = lease.connect_us;
@@ -276,8 +280,13 @@ impl Exchange<'_> {
             self.plan.expects_continue = false;
             let _gone = self.client.stream.queue(Out::Static(b"HTTP/1.1 100 Continue\r\n\r\n"));
         }
-        let result = self.answer(&mut lease, may_try_next, sent_us).await;
+        let result = self.answer(lease, may_try_next, sent_us).await;
         self.record.upstream_us = Some(self.shard.ring.now_us() - sent_us);
+        result
+    }
+
+    /// Decides what becomes of the connection after a try.
+    fn settle(&self, cluster: &Arc<Cluster>, mut lease: Lease, result: Result<Outcome, Failed>) -> Result<Done, Failed> {
         match result {
             Ok(Outcome::Answered { after, reusable }) => {
                 if reusable && self.upload.is_done() {

@@ -94,7 +94,7 @@ impl ClusterPool {
             let Kept { stream, open } = idle.connection;
             if stream.is_quiet() {
                 let request = InFlight::start(self, address, now_us);
-                return Some(Lease { stream, address, reused: true, connect_us: None, request, open, wear: idle.wear });
+                return Some(Lease { stream, reused: true, connect_us: None, request, open, wear: idle.wear });
             }
         }
     }
@@ -115,7 +115,6 @@ impl ClusterPool {
 /// An upstream connection in the hands of one request. Dropped without [`Self::give_back`] it is closed.
 pub(crate) struct Lease {
     pub(crate) stream: Stream,
-    pub(crate) address: SocketAddr,
     /// Whether it has served before: its endpoint may have closed it in this very moment.
     pub(crate) reused: bool,
     pub(crate) connect_us: Option<u64>,
@@ -135,7 +134,7 @@ impl Opening {
     pub(crate) fn lease(self, stream: Stream, now_us: u64) -> Lease {
         let Self { open, request } = self;
         let connect_us = Some(now_us - request.started_us);
-        Lease { stream, address: request.address, reused: false, connect_us, wear: Wear::new(request.started_us / 1000), request, open }
+        Lease { stream, reused: false, connect_us, wear: Wear::new(request.started_us / 1000), request, open }
     }
 }
 
@@ -168,7 +167,7 @@ impl Lease {
         if !std::mem::replace(&mut self.request.ended, true) {
             let latency_us = now_us.saturating_sub(self.request.started_us);
             self.wear.answered(latency_us);
-            self.request.pool.balance.borrow_mut().finished(self.address, latency_us, now_us);
+            self.request.pool.balance.borrow_mut().finished(self.request.address, latency_us, now_us);
         }
     }
 
@@ -176,21 +175,21 @@ impl Lease {
     pub(crate) fn failed(&mut self, failure: Failure, now_us: u64) {
         if !std::mem::replace(&mut self.request.ended, true) {
             let mut balance = self.request.pool.balance.borrow_mut();
-            balance.abandoned(self.address);
-            balance.failed(self.address, failure, now_us);
+            balance.abandoned(self.request.address);
+            balance.failed(self.request.address, failure, now_us);
         }
     }
 
     /// Puts the connection back for the next request; closed instead where its time has come or it is not as it should be.
     pub(crate) fn give_back(self, cluster: &Arc<Cluster>, settings: &Settings, now_ms: u64) {
-        if !self.stream.is_quiet() || !self.request.pool.still_has(cluster, self.address) {
+        if !self.stream.is_quiet() || !self.request.pool.still_has(cluster, self.request.address) {
             return;
         }
         self.stream.socket().park();
         let rules = PoolRules::new(cluster, settings);
         let kept = Kept { stream: self.stream, open: self.open };
         let mut idle = self.request.pool.idle.borrow_mut();
-        let _closed = idle.give_back(self.address, kept, self.wear, now_ms, &rules);
+        let _closed = idle.give_back(self.request.address, kept, self.wear, now_ms, &rules);
     }
 
     /// The bare connection, for a tunnel that will not come back.

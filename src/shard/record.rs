@@ -41,11 +41,11 @@ pub(crate) struct Record {
     target: Range<usize>,
     user_agent: Option<Range<usize>>,
     referer: Option<Range<usize>>,
-    detached: Option<Labels>,
+    /// Boxed: few requests outlive their snapshot, and every connection has room for a record.
+    detached: Option<Box<Labels>>,
 }
 
 /// Whom a request is counted for, taken out of its snapshot.
-#[derive(Clone)]
 struct Labels {
     series: u32,
     source: Option<RuleSource>,
@@ -87,11 +87,11 @@ impl Record {
     pub(crate) fn detach(&mut self, world: &World) {
         let snapshot = world.snapshot();
         let rule = self.rule.map(|rule| snapshot.rule(rule));
-        self.detached = Some(Labels {
+        self.detached = Some(Box::new(Labels {
             series: self.series(world),
             source: rule.map(|rule| rule.source.clone()),
             access_log: rule.is_none_or(|rule| rule.policy.access_log),
-        });
+        }));
     }
 
     fn series(&self, world: &World) -> u32 {

@@ -49,7 +49,21 @@ enum Step {
         to: Asker,
     },
     Verify(PasswordCheck),
-    Forward(Box<Plan>),
+    Forward(Plan),
+}
+
+/// What a request has come to before an endpoint is asked.
+enum Prepared {
+    Forward {
+        plan: Plan,
+        world: Rc<World>,
+    },
+    Answered {
+        after: After,
+        world: Rc<World>,
+    },
+    /// The client has left before it had asked for anything.
+    Gone,
 }
 
 /// Serves the next request of a connection.
@@ -60,35 +74,47 @@ pub(crate) async fn serve(shard: &Rc<Shard>, connection: &mut Connection) -> Aft
         return After::Close;
     }
     let mut record = Record::new(shard.ring.now_us());
+    let (after, world) = match prepare(shard, connection, &mut record).await {
+        Prepared::Forward { mut plan, world } => {
+            connection.requests += 1;
+            exchange::run(shard, connection, world, &mut plan, &mut record).await
+        }
+        Prepared::Answered { after, world } => (after, Some(world)),
+        Prepared::Gone => return After::Close,
+    };
+    record.finish(shard, connection, world.as_deref());
+    after
+}
+
+/// Reads a head, finds its rule and asks the filters; answers at once what no endpoint has to be asked for.
+async fn prepare(shard: &Rc<Shard>, connection: &mut Connection, record: &mut Record) -> Prepared {
     let mut head_deadline_ms = None;
     let mut verified = false;
     let mut admission = None;
     loop {
         let world = shard.world();
-        let step = examine(shard, &world, connection, &mut record, &mut admission);
+        let step = examine(shard, &world, connection, record, &mut admission);
         if !matches!(step, Step::Verify(_)) {
             give_back(shard, &mut admission);
         }
         match step {
-            Step::Forward(plan) => {
-                connection.requests += 1;
-                // Boxed: while a connection waits it need not hold the room of an exchange, which is most of its task.
-                return Box::pin(exchange::run(shard, connection, world, *plan, record)).await;
-            }
+            Step::Forward(plan) => return Prepared::Forward { plan, world },
             Step::Answer { answer, to } => {
                 connection.requests += 1;
-                return answer::local(shard, connection, &world, &answer, to, record).await;
+                return Prepared::Answered { after: answer::local(shard, connection, &world, &answer, &to, record), world };
             }
             Step::Verify(check) => {
                 // Once is enough: the filters remember the result.
                 if verified || !shard.verify_password(check).await {
                     record.flag("password_check_overloaded");
                     give_back(shard, &mut admission);
-                    return answer::fault(shard, connection, &world, answer::OVERLOADED, record);
+                    return Prepared::Answered { after: answer::fault(shard, connection, &world, answer::OVERLOADED, record), world };
                 }
                 verified = true;
             }
-            Step::Fault(fault) => return answer::fault(shard, connection, &world, Fault::Downstream(fault), record),
+            Step::Fault(fault) => {
+                return Prepared::Answered { after: answer::fault(shard, connection, &world, Fault::Downstream(fault), record), world };
+            }
             Step::More => {
                 let now_ms = shard.ring.now_ms();
                 let head_timeout_ms = world.snapshot().settings.head_timeout.as_millis() as u64;
@@ -97,13 +123,11 @@ pub(crate) async fn serve(shard: &Rc<Shard>, connection: &mut Connection) -> Aft
                 connection.stream.socket().set_deadline(end_ms.saturating_sub(now_ms));
                 match connection.stream.fill().await {
                     Ok(Filled::More) if shard.ring.now_ms() < end_ms => {}
-                    Ok(Filled::End) => {
-                        record.flag("client_closed");
-                        return After::Close;
-                    }
-                    Err(error) if error.kind() != io::ErrorKind::TimedOut => return After::Close,
+                    Ok(Filled::End) => return Prepared::Gone,
+                    Err(error) if error.kind() != io::ErrorKind::TimedOut => return Prepared::Gone,
                     Ok(Filled::More) | Err(_) => {
-                        return answer::fault(shard, connection, &world, Fault::Downstream(DownstreamFault::HeadTimeout), record);
+                        let fault = Fault::Downstream(DownstreamFault::HeadTimeout);
+                        return Prepared::Answered { after: answer::fault(shard, connection, &world, fault, record), world };
                     }
                 }
             }
@@ -211,7 +235,7 @@ fn examine(shard: &Shard, world: &World, connection: &Connection, record: &mut R
         Verdict::Answer(answer) => return Step::Answer { answer, to: asker(ResponseFacts::new(&facts)) },
         Verdict::VerifyPassword(check) => return Step::Verify(check),
     };
-    Step::Forward(Box::new(plan(&facts, passage, rule_id, request_id.as_bytes(), keep_alive, shard.ring.spare())))
+    Step::Forward(plan(&facts, passage, rule_id, request_id.as_bytes(), keep_alive, shard.ring.spare()))
 }
 
 /// Writes the head for the upstream into `out`, and keeps what the exchange will ask.
