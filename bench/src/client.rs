@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use crate::connection::ClientTls;
 use crate::connection::Connection;
 use crate::connection::Scratch;
+use crate::hosts::Address;
+use crate::hosts::Addresses;
 use crate::poller::Event;
 use crate::poller::Poller;
 use crate::poller::Role;
@@ -33,6 +35,8 @@ pub struct Target {
     pub close: bool,
     pub host: &'static str,
     pub path: &'static str,
+    /// Whom each request asks, where it is not always the same.
+    pub addresses: Option<Addresses>,
     /// Length of the body that is asked for and must come back.
     pub body_bytes: u64,
 }
@@ -300,6 +304,11 @@ impl Client {
         }
         let slot = &mut self.slots[place as usize];
         slot.task = Some(Task { intended_ns, sent_ns: now_ns });
+        if let Some(addresses) = &mut self.target.addresses {
+            let Address { host, path } = addresses.draw();
+            let wanted = Wanted { slot: place, body_bytes: self.target.body_bytes };
+            slot.request = wire::request(host, path, wanted, 0, self.target.close);
+        }
         if slot.phase == Phase::Ready { self.send(place, now_ns, poller) } else { self.connect(place, poller) }
     }
 

@@ -22,6 +22,8 @@ use crate::driver::Driver;
 use crate::driver::Round;
 use crate::driver::Span;
 use crate::host::Host;
+use crate::hosts;
+use crate::hosts::Addresses;
 use crate::peers::Ground;
 use crate::peers::Peer;
 use crate::scenario::Handshakes;
@@ -34,8 +36,8 @@ use crate::tls::Identity;
 /// Host and path of every request; all peers route them to the cluster called a.
 const HOST: &str = "app.bench.local";
 const PATH: &str = "/api/item";
-/// How long a proxy may take from its start to its first answer.
-const SERVE_NS_MAX: u64 = 15_000_000_000;
+/// How long a proxy may take from its start to its first answer: with 10 000 hosts nginx reads its configuration for several seconds.
+const SERVE_NS_MAX: u64 = 60_000_000_000;
 const PROBE_NS: u64 = 200_000_000;
 /// The rules by which a block is disturbed, fixed in advance.
 const LATE_SHARE_MAX: f64 = 0.05;
@@ -63,9 +65,8 @@ pub struct Settings {
 impl Settings {
     /// How many blocks a comparison has.
     pub fn blocks(&self) -> usize {
-        self.scenarios.iter().map(|scenario| scenario.loads.len() * scenario.sides().len()).sum::<usize>()
-            * self.rounds as usize
-            * self.peers.len()
+        let blocks = |scenario: &Scenario| scenario.loads.len() * scenario.sides().len() * cast(&self.peers, scenario).len();
+        self.scenarios.iter().map(blocks).sum::<usize>() * self.rounds as usize
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
@@ -227,7 +228,12 @@ pub(crate) fn each_scenario(
     for scenario in settings.scenarios.iter().take_while(|_| !settings.is_stopped()) {
         let identity = Identity::new()?;
         let peers = start_all(settings, driver, &identity, scenario)?;
-        versions = peers.iter().map(|peer| Version { peer: peer.label.clone(), version: peer.version.clone() }).collect();
+        for peer in &peers {
+            let version = Version { peer: peer.label.clone(), version: peer.version.clone() };
+            if !versions.contains(&version) {
+                versions.push(version);
+            }
+        }
         series.append(&mut work(driver, scenario, &identity, peers)?);
     }
     Ok((versions, series))
@@ -245,8 +251,29 @@ pub fn target(scenario: &Scenario, identity: &Identity, http: SocketAddr, https:
         close: scenario.close,
         host: HOST,
         path: PATH,
+        addresses: scenario.routes.map(|hosts| Addresses::zipf(hosts, scenario.zipf.unwrap_or(0.0))),
         body_bytes: scenario.body_bytes,
     }
+}
+
+/// One proxy of a scenario.
+struct Part<'a> {
+    name: &'a str,
+    label: String,
+    /// Hosts it routes besides its usual ones.
+    hosts: Vec<String>,
+}
+
+/// Who takes part. Where requests are spread over many hosts, the subject is there once more with one wildcard in their place: it is
+/// asked the same in the same rounds, so that the ratio to it is what the number of routes costs.
+fn cast<'a>(names: &'a [String], scenario: &Scenario) -> Vec<Part<'a>> {
+    let hosts = scenario.routes.map(hosts::names).unwrap_or_default();
+    let part = |(name, label): (&'a String, String)| Part { name, label, hosts: hosts.clone() };
+    let mut parts: Vec<Part<'_>> = names.iter().zip(labels(names)).map(part).collect();
+    if let Some(subject) = names.first().filter(|_| scenario.routes.is_some()) {
+        parts.push(Part { name: subject, label: format!("{subject}-wildcard"), hosts: vec![hosts::wildcard()] });
+    }
+    parts
 }
 
 /// Names of the instances: the second of a name is the control.
@@ -265,17 +292,19 @@ fn labels(names: &[String]) -> Vec<String> {
 
 fn start_all(settings: &Settings, driver: &mut Driver, identity: &Identity, scenario: &Scenario) -> io::Result<Vec<Peer>> {
     let addresses = driver.upstream().addresses().to_vec();
-    let ground = Ground {
-        templates: &settings.templates,
-        scratch: &settings.scratch.join(&scenario.name),
-        identity,
-        upstream: &addresses[..scenario.endpoints as usize],
-        addresses: &addresses,
-        proxy_cpu: settings.proxy_cpu,
-        driver_cpu: settings.driver_cpu,
-    };
+    let scratch = settings.scratch.join(&scenario.name);
     let mut peers = Vec::new();
-    for (name, label) in settings.peers.iter().zip(labels(&settings.peers)) {
+    for Part { name, label, hosts } in cast(&settings.peers, scenario) {
+        let ground = Ground {
+            templates: &settings.templates,
+            scratch: &scratch,
+            identity,
+            upstream: &addresses[..scenario.endpoints as usize],
+            addresses: &addresses,
+            hosts: &hosts,
+            proxy_cpu: settings.proxy_cpu,
+            driver_cpu: settings.driver_cpu,
+        };
         let mut peer = Peer::start(name, &label, &ground)?;
         let target = target(scenario, identity, peer.http, peer.https);
         await_service(driver, &mut peer, &target)?;
@@ -489,6 +518,19 @@ mod tests {
     fn a_second_instance_has_its_own_label() {
         let names = ["corelane", "nginx", "corelane", "corelane"].map(str::to_owned);
         assert_eq!(labels(&names), ["corelane", "nginx", "corelane-again", "corelane-again-2"]);
+    }
+
+    /// Where a scenario has routes, the subject takes part once more, with one wildcard in place of all hosts.
+    #[test]
+    fn many_routes_are_held_against_one() {
+        let mut scenario = crate::sample::results().measured.series.remove(0).scenario;
+        let names = ["corelane", "nginx"].map(str::to_owned);
+        let told = |scenario: &Scenario| -> Vec<(String, usize)> {
+            cast(&names, scenario).into_iter().map(|part| (part.label, part.hosts.len())).collect()
+        };
+        assert_eq!(told(&scenario), [("corelane".to_owned(), 0), ("nginx".to_owned(), 0)]);
+        scenario.routes = Some(500);
+        assert_eq!(told(&scenario), [("corelane".to_owned(), 500), ("nginx".to_owned(), 500), ("corelane-wildcard".to_owned(), 1)]);
     }
 
     /// CPU time is divided by the answers of the same window.

@@ -1,7 +1,7 @@
 //! The load generator, the upstream and the comparison of Corelane with its peers.
 //!
-//! From below: `clock`, `poller`, `schedule`, `pattern`, `wire`, `cpu` and `tickets` know one thing each; `upstream` answers and
-//! `client` asks, `beside` is whatever goes on besides; `timeline` keeps the seconds of a round, `driver` runs all in one thread for
+//! From below: `clock`, `poller`, `schedule`, `pattern`, `wire`, `cpu`, `tickets` and `hosts` know one thing each; `upstream` answers
+//! and `client` asks, `beside` is whatever goes on besides; `timeline` keeps the seconds of a round, `driver` runs all in one thread for
 //! one; `peers` starts the proxies from each `template` and `change` changes them while they serve; `compare` interleaves rounds and
 //! `sweep` climbs; `host` and `preflight` tell on what; `statistics`, `contrast`, `table`, `report`, `hgrm`, `html` and `diff` say what
 //! came out.
@@ -21,6 +21,7 @@ pub mod driver;
 pub mod floor;
 pub mod hgrm;
 pub mod host;
+pub mod hosts;
 pub mod html;
 pub mod pattern;
 pub mod peers;

@@ -66,6 +66,8 @@ pub struct Ground<'a> {
     pub upstream: &'a [SocketAddr],
     /// All addresses the upstream answers on, the members first.
     pub addresses: &'a [SocketAddr],
+    /// Hosts it routes besides its usual ones.
+    pub hosts: &'a [String],
     pub proxy_cpu: usize,
     pub driver_cpu: usize,
 }
@@ -233,6 +235,7 @@ fn names(ground: &Ground<'_>, directory: &Path, ports: [SocketAddr; 3]) -> io::R
         swapped: Vec::new(),
         added_now: Vec::new(),
         removed_now: Vec::new(),
+        hosts: ground.hosts.to_vec(),
     })
 }
 

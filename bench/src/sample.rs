@@ -102,6 +102,8 @@ fn series(name: &str, load: Load, peers: &[String]) -> Series {
         close: false,
         handshakes: None,
         endpoints: 2,
+        routes: None,
+        zipf: None,
         loads: vec![load],
         beside: Vec::new(),
     };

@@ -12,6 +12,10 @@ use crate::schedule::Arrivals;
 
 /// The largest body a scenario may ask for, in bytes.
 const BODY_BYTES_MAX: u64 = 16 << 30;
+/// The most hosts: every proxy holds them all, three routes each, and so does the driver.
+const ROUTES_MAX: u32 = 100_000;
+/// The most uneven Zipf: nearly all requests go to one route then.
+const ZIPF_MAX: f64 = 4.0;
 /// The most client connections: each takes a port, and descriptors on both sides of the proxy.
 const CONNECTIONS_MAX: u32 = 20_000;
 /// The most members of a cluster: four times as many addresses are there for them to change to.
@@ -42,6 +46,12 @@ pub struct Scenario {
     /// Members of each cluster.
     #[serde(default = "two")]
     pub endpoints: u32,
+    /// Hosts, each with three paths, that requests are spread over; one host and path, if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routes: Option<u32>,
+    /// How uneven: the k-th most popular route is asked for in proportion to `k^-zipf`; all alike, if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zipf: Option<f64>,
     /// What it is measured under, in this order.
     pub loads: Vec<Load>,
     /// What goes on beside it. With any, each proxy runs twice in every round: alone, and with all of them.
@@ -124,6 +134,12 @@ impl Scenario {
         if scenario.endpoints == 0 || scenario.endpoints > ENDPOINTS_MAX {
             return Err(format!("endpoints = {}: must be 1 to {ENDPOINTS_MAX}", scenario.endpoints));
         }
+        if let Some(routes) = scenario.routes.filter(|routes| !(1..=ROUTES_MAX).contains(routes)) {
+            return Err(format!("routes = {routes}: must be 1 to {ROUTES_MAX}"));
+        }
+        if let Some(zipf) = scenario.zipf.filter(|zipf| !(0.0..=ZIPF_MAX).contains(zipf) || scenario.routes.is_none()) {
+            return Err(format!("zipf = {zipf}: must be 0 to {ZIPF_MAX}, beside routes"));
+        }
         if scenario.loads.is_empty() {
             return Err("loads is empty: name at least one".to_owned());
         }
@@ -181,6 +197,10 @@ mod tests {
             ("rate_per_s = 4000", "rate_per_s = 0.5", "rate_per_s"),
             ("\"saturate\"", "\"flood\"", "flood"),
             ("work =", "wrok =", "wrok"),
+            ("work =", "routes = 0\nwork =", "routes"),
+            ("work =", "routes = 100001\nwork =", "routes"),
+            ("work =", "routes = 3\nzipf = nan\nwork =", "zipf"),
+            ("work =", "zipf = 1.0\nwork =", "zipf"),
             ("work =", "handshakes = \"half\"\nwork =", "half"),
         ];
         for (good, bad, named) in table {

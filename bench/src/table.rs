@@ -427,6 +427,8 @@ mod tests {
             endpoints: 2,
             close: false,
             handshakes: None,
+            routes: None,
+            zipf: None,
             loads: vec![Load::Saturate],
             beside: Vec::new(),
         };

@@ -41,6 +41,8 @@ pub(crate) struct Names {
     pub swapped: Vec<Swap>,
     pub added_now: Vec<String>,
     pub removed_now: Vec<String>,
+    /// Further hosts, each with `/api/` and `/static/` to cluster a and all else to b; one may be a wildcard.
+    pub hosts: Vec<String>,
 }
 
 /// One member of a cluster.

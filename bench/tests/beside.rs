@@ -18,7 +18,16 @@ const LOAD: Load = Load::Open { rate_per_s: 500.0, arrivals: Arrivals::Uniform }
 const SEED: u64 = 11;
 
 fn target(address: SocketAddr) -> Target {
-    Target { address, tls: None, connections: 2, close: false, host: "app.bench.local", path: "/api/item", body_bytes: 1024 }
+    Target {
+        address,
+        tls: None,
+        connections: 2,
+        close: false,
+        host: "app.bench.local",
+        path: "/api/item",
+        addresses: None,
+        body_bytes: 1024,
+    }
 }
 
 /// A round of a load against the upstream, with these beside it.

@@ -36,6 +36,7 @@ fn every_peer_takes_its_changes() {
             scratch: &scratch,
             identity: &identity,
             upstream: &addresses[..2],
+            hosts: &[],
             addresses: &addresses,
             proxy_cpu: 1,
             driver_cpu: 0,

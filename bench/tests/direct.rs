@@ -27,7 +27,16 @@ const SEED: u64 = 11;
 
 /// Requests of one kind to whoever listens there.
 fn target(address: SocketAddr) -> Target {
-    Target { address, tls: None, connections: 2, close: false, host: "app.bench.local", path: "/api/item", body_bytes: 1024 }
+    Target {
+        address,
+        tls: None,
+        connections: 2,
+        close: false,
+        host: "app.bench.local",
+        path: "/api/item",
+        addresses: None,
+        body_bytes: 1024,
+    }
 }
 
 fn round(body_bytes: u64, connections: u32, close: bool, load: Load) -> Round {

@@ -77,6 +77,7 @@ fn round(tickets: usize, load: Load, client: impl Fn(&Identity) -> ClientTls) ->
         close: true,
         host: "app.bench.local",
         path: "/api/item",
+        addresses: None,
         body_bytes: BODY_BYTES,
     };
     let span = Span { warm_up_ns: 0, window_ns: WINDOW_NS };
