@@ -4,6 +4,7 @@ use std::io;
 use std::io::ErrorKind;
 
 use crate::control::StartError;
+use crate::shard::Failed;
 use crate::shard::LaunchError;
 
 /// What went wrong, said so that it can be cured.
@@ -59,6 +60,12 @@ impl From<LaunchError> for Failure {
             LaunchError::Listen { error, .. } => Self { message, ..Self::of_io("", &error) },
             LaunchError::Thread(_) => Self::general(message),
         }
+    }
+}
+
+impl From<Failed> for Failure {
+    fn from(Failed { shard, reason }: Failed) -> Self {
+        Self::general(format!("shard {shard} has failed: {reason}; the others were drained: start it again, and report what it logged"))
     }
 }
 

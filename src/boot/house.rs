@@ -36,6 +36,7 @@ use crate::net::Remote;
 use crate::net::limits;
 use crate::net::tls;
 use crate::shard;
+use crate::shard::Failed;
 use crate::shard::Parts;
 use crate::shard::Shards;
 use crate::snapshot::channel;
@@ -48,6 +49,10 @@ use crate::telemetry::metrics::Registry;
 /// A signal that comes this soon after another is the same one: timeout(1) and terminals send theirs to a process and to its group.
 const SIGNAL_REPEAT: Duration = Duration::from_millis(500);
 
+/// How long the other shards drain when one has failed: nobody accepts meanwhile, and where this host is the only one every second of it
+/// is an outage.
+const FAILED_DRAIN_MAX: Duration = Duration::from_secs(10);
+
 /// Descriptors without which a start makes no sense: rings, listeners, logs, and some connections.
 const OPEN_FILES_MIN: u64 = 256;
 
@@ -58,6 +63,8 @@ enum Event {
     /// SIGTERM or SIGINT.
     Stop,
     ControlEnded(Result<(), StartError>),
+    /// A shard has ended by itself.
+    ShardFailed(Failed),
     /// Every shard has ended.
     Drained,
 }
@@ -130,7 +137,11 @@ fn build(config: Config, cores: Cores, open_files: u64, announce: Announce) -> R
         connections_max: connections_max(open_files),
     };
     let listens: Vec<(bool, SocketAddr)> = shard_config.listeners.iter().map(|listener| (listener.tls, listener.address)).collect();
-    let shards = shard::launch(shard_config, parts)?;
+    let failed = sender.clone();
+    let shards = shard::launch(shard_config, parts, move |shard| {
+        // The receiver is gone only when the process ends.
+        let _ending = failed.send(Event::ShardFailed(shard));
+    })?;
     let draining = Arc::new(AtomicBool::new(false));
     let (stop_admin, admin_stops) = oneshot::channel();
     let windows = Windows {
@@ -159,16 +170,18 @@ impl House {
     /// have, then control, admin and the log end.
     ///
     /// # Errors
-    /// Control could not start, or a second signal cut the drain short.
+    /// Control could not start, a shard has failed, or a second signal cut the drain short.
     fn live(self) -> Result<(), Failure> {
-        self.until_stopped()?;
+        let mut failed: Vec<Failed> = self.until_stopped()?.into_iter().collect();
         self.draining.store(true, Ordering::SeqCst);
         tracing::info!(delay_s = self.pre_stop_delay.as_secs(), "stopping: readiness says no, connections are still accepted");
-        loop {
+        // Without a shard there is nobody to wait for.
+        while failed.len() < self.shards.count() {
             match self.events.recv_timeout(self.pre_stop_delay) {
                 Ok(Event::Stop) => return Err(stopped_at_once()),
-                // Shards need no control to drain. Each of both comes once: the delay begins anew at most twice.
+                // Shards need no control to drain. Each of these comes once: the delay begins anew a few times at most.
                 Ok(Event::ControlEnded(_) | Event::Ready) => {}
+                Ok(Event::ShardFailed(shard)) => failed.push(shard),
                 Ok(Event::Drained) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
             }
         }
@@ -180,10 +193,13 @@ impl House {
             let _ending = drained.send(Event::Drained);
         })?;
         loop {
-            match self.events.recv() {
+            let patience = if failed.is_empty() { Duration::MAX } else { FAILED_DRAIN_MAX };
+            match self.events.recv_timeout(patience) {
                 Ok(Event::Stop) => return Err(stopped_at_once()),
                 Ok(Event::ControlEnded(_) | Event::Ready) => {}
-                Ok(Event::Drained) | Err(_) => break,
+                Ok(Event::ShardFailed(shard)) => failed.push(shard),
+                Ok(Event::Drained) | Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => return failed.into_iter().next().map_or(Ok(()), |shard| Err(shard.into())),
             }
         }
         drop(self.stop_control);
@@ -194,11 +210,12 @@ impl House {
             }
         }
         tracing::info!("stopped");
-        Ok(())
+        failed.into_iter().next().map_or(Ok(()), |shard| Err(shard.into()))
     }
 
-    /// Returns at the first signal. Control may fail before it has served anything; later, what is served stays as it is.
-    fn until_stopped(&self) -> Result<(), Failure> {
+    /// Returns at the first signal, or when a shard has failed: what is left of the house is drained, and its supervisor builds it
+    /// anew. Control may fail before it has served anything; later, what is served stays as it is.
+    fn until_stopped(&self) -> Result<Option<Failed>, Failure> {
         let mut ready = false;
         loop {
             match self.events.recv() {
@@ -208,7 +225,8 @@ impl House {
                 }
                 Ok(Event::ControlEnded(Err(error))) => return Err(error.into()),
                 Ok(Event::ControlEnded(Ok(()))) => {}
-                Ok(Event::Stop | Event::Drained) | Err(_) => return Ok(()),
+                Ok(Event::ShardFailed(shard)) => return Ok(Some(shard)),
+                Ok(Event::Stop | Event::Drained) | Err(_) => return Ok(None),
             }
         }
     }

@@ -74,6 +74,8 @@ pub struct RingStats {
     pub completions: u64,
     /// Times a socket had to wait for a receive buffer.
     pub starved: u64,
+    /// Tasks that have panicked.
+    pub panics: u64,
     pub slots: usize,
     pub free_slots: usize,
     pub buffers_available: usize,
@@ -94,6 +96,10 @@ pub struct Ring {
     turns: Cell<u64>,
     started: Instant,
     stopped: Cell<bool>,
+    /// Tasks that have panicked.
+    panics: Cell<u64>,
+    /// One of them was vital.
+    failed: Cell<bool>,
     remote: Remote,
 }
 
@@ -195,6 +201,8 @@ impl Ring {
             turns: Cell::new(0),
             started: clock(),
             stopped: Cell::new(false),
+            panics: Cell::new(0),
+            failed: Cell::new(false),
             remote,
         }))
     }
@@ -231,6 +239,18 @@ impl Ring {
         self.stopped.get()
     }
 
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.get()
+    }
+
+    /// Ends every connection and every listener, for a shard that is past serving: their peers learn it now, and whoever comes is
+    /// another shard's.
+    pub(crate) fn hang_up(&self) {
+        let inner = self.inner.borrow();
+        inner.listeners.iter().for_each(|listener| shutdown(listener.fd, libc::SHUT_RDWR));
+        inner.slots.iter().for_each(|slot| shutdown(slot.fd, libc::SHUT_RDWR));
+    }
+
     /// A cleared buffer for output, with capacity from earlier use.
     #[inline]
     pub fn spare(&self) -> Vec<u8> {
@@ -243,9 +263,14 @@ impl Ring {
         self.inner.borrow_mut().recycle(buffer);
     }
 
-    /// Runs `future` as a task of this shard. A panic in it ends it alone and is logged.
+    /// Runs `future` as a task of this shard. A panic in it ends it alone, is logged and counted.
     pub fn spawn(self: &Rc<Self>, future: impl Future<Output = ()> + 'static) {
-        glommio::spawn_local(Counted { ring: self.clone(), future }).detach();
+        glommio::spawn_local(Counted { ring: self.clone(), vital: false, future }).detach();
+    }
+
+    /// As [`Self::spawn`], for a task without which the shard would go on as a ruin: a panic in it ends the shard.
+    pub fn spawn_vital(self: &Rc<Self>, future: impl Future<Output = ()> + 'static) {
+        glommio::spawn_local(Counted { ring: self.clone(), vital: true, future }).detach();
     }
 
     /// Resolves after `milliseconds`, at most 64 ms late.
@@ -346,6 +371,7 @@ impl Ring {
             free_slots: inner.free.len(),
             buffers_available: inner.pool.available(),
             buffers: usize::from(inner.pool.count()),
+            panics: self.panics.get(),
             // Counted from the clock: a ring that never sleeps is busy too.
             busy_us: self.now_us().saturating_sub(inner.stats.asleep_us),
             ..inner.stats
@@ -1107,6 +1133,7 @@ pin_project_lite::pin_project! {
     /// A task whose polls are counted, so that the driver knows when nobody ran.
     struct Counted<F> {
         ring: Rc<Ring>,
+        vital: bool,
         #[pin]
         future: F,
     }
@@ -1124,7 +1151,13 @@ impl<F: Future<Output = ()>> Future for Counted<F> {
         match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| future.poll(context))) {
             Ok(poll) => poll,
             Err(_) => {
-                tracing::error!("a task panicked and was ended; its connection is closed");
+                this.ring.panics.set(this.ring.panics.get() + 1);
+                if *this.vital {
+                    this.ring.failed.set(true);
+                    this.ring.stop();
+                } else {
+                    tracing::error!("a task panicked and was ended; its connection is closed");
+                }
                 Poll::Ready(())
             }
         }

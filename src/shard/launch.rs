@@ -101,21 +101,32 @@ impl Shards {
         }
     }
 
-    /// Blocks until every shard has ended; logs the ones that did not end by themselves.
-    pub fn wait(self) {
-        for executor in self.executors {
-            if let Err(reason) = executor.join() {
-                tracing::error!(reason, "a shard ended");
-            }
-        }
+    /// How many there are, the ones that have ended included.
+    pub fn count(&self) -> usize {
+        self.executors.len()
     }
+
+    /// Blocks until every shard has ended.
+    pub fn wait(self) {
+        self.executors.into_iter().for_each(Executor::join);
+    }
+}
+
+/// A shard has ended that nobody has told to.
+#[derive(Clone, Debug)]
+pub struct Failed {
+    pub shard: usize,
+    pub reason: String,
 }
 
 /// Binds every listener and starts one shard for each of `parts`, pinned to the CPU of the same position.
 ///
+/// `failed` is called, on the thread of the shard, when one ends without [`Shards::drain`]: its connections are closed, those to
+/// come are the other shards'.
+///
 /// # Errors
 /// [`LaunchError`]; nothing is left behind.
-pub fn launch(config: Config, parts: Vec<Parts>) -> Result<Shards, LaunchError> {
+pub fn launch(config: Config, parts: Vec<Parts>, failed: impl Fn(Failed) + Clone + Send + 'static) -> Result<Shards, LaunchError> {
     limits::probe_io_uring().map_err(LaunchError::IoUring)?;
     let locked = limits::locked_memory().unwrap_or(u64::MAX);
     if locked < limits::MEMLOCK_BYTES_MIN {
@@ -153,10 +164,23 @@ pub fn launch(config: Config, parts: Vec<Parts>) -> Result<Shards, LaunchError> 
         let listeners: Vec<RawFd> = sockets.iter_mut().map(|of_listener| of_listener[index]).collect();
         let config = config.clone();
         let cpu = config.cpus[index % config.cpus.len()];
-        let executor = executor::spawn(cpu, &format!("shard-{index}"), remote, move |ring| {
+        let (metrics, loads, failed) = (part.metrics.clone(), loads.clone(), failed.clone());
+        metrics.up(true);
+        let first = move |ring| {
             let shard = Rc::new(Shard::new(ring, config, part, neighbours));
-            update::run(shard, listeners)
-        });
+            let of_failure = shard.clone();
+            // Tasks that are never polled again keep the shard alive, and the log waits for the end of each.
+            (update::run(shard, listeners), move || of_failure.end_access_log())
+        };
+        let ended = move |result| {
+            metrics.up(false);
+            loads.retire(index);
+            if let Err(reason) = result {
+                tracing::error!(shard = index, reason, "a shard has failed");
+                failed(Failed { shard: index, reason });
+            }
+        };
+        let executor = executor::spawn(cpu, &format!("shard-{index}"), remote, first, ended);
         executors.push(executor.map_err(LaunchError::Thread)?);
     }
     Ok(Shards { addresses, executors, remotes, draining })

@@ -4,6 +4,9 @@ use std::os::fd::RawFd;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
+/// Counted at a shard that has ended, on top of its connections: it is never the one with the fewest.
+const RETIRED: usize = 1 << 40;
+
 /// An accepted socket on its way to the shard that will serve it.
 #[derive(Debug)]
 pub(crate) struct Handover {
@@ -50,8 +53,14 @@ impl Loads {
         self.0[to].0.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// The shard has ended: nothing is given to it any more.
+    pub(crate) fn retire(&self, index: usize) {
+        self.0[index].0.fetch_add(RETIRED, Ordering::Relaxed);
+    }
+
+    /// The connections of all shards that have not ended.
     pub(crate) fn total(&self) -> usize {
-        self.0.iter().map(|load| load.0.load(Ordering::Relaxed)).sum()
+        self.0.iter().map(|load| load.0.load(Ordering::Relaxed)).filter(|connections| *connections < RETIRED / 2).sum()
     }
 }
 
@@ -71,6 +80,19 @@ mod tests {
             let mean = 64.0 / shards as f64;
             assert!(counts.iter().all(|count| *count as f64 <= (mean * 1.25).ceil()), "{shards} shards: {counts:?}");
         }
+    }
+
+    /// A shard that has ended gets nothing, however empty it is, and what it held is not counted any more.
+    #[test]
+    fn a_shard_that_has_ended_gets_nothing() {
+        let loads = Loads::new(2);
+        loads.place(0);
+        loads.place(0);
+        loads.retire(1);
+        assert_eq!((loads.place(0), loads.place(0), loads.total()), (0, 0, 3));
+        // Its connections end later than itself.
+        loads.leave(1);
+        assert_eq!((loads.place(0), loads.total()), (0, 4));
     }
 
     /// A shard that is as empty as the emptiest keeps what it accepted.

@@ -35,6 +35,7 @@ use crate::snapshot::channel::Subscriber;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::ShardMetrics;
 
+pub use launch::Failed;
 pub use launch::LaunchError;
 pub use launch::Shards;
 pub use launch::launch;

@@ -31,12 +31,12 @@ pub(crate) async fn run(shard: Rc<Shard>, listeners: Vec<RawFd>) {
     for fd in listeners {
         shard.ring.listen(fd);
     }
-    shard.ring.spawn(listen::run(shard.clone()));
-    shard.ring.spawn(chores(shard.clone()));
+    shard.ring.spawn_vital(listen::run(shard.clone()));
+    shard.ring.spawn_vital(chores(shard.clone()));
     loop {
         take_news(&shard);
         if shard.neighbours.draining.load(Ordering::SeqCst) && !shard.draining.replace(true) {
-            shard.ring.spawn(drain::run(shard.clone()));
+            shard.ring.spawn_vital(drain::run(shard.clone()));
         }
         shard.ring.rung().await;
     }
@@ -87,6 +87,7 @@ async fn chores(shard: Rc<Shard>) {
             submissions: stats.submissions,
             completions: stats.completions,
             starved: stats.starved,
+            panics: stats.panics,
             sockets: stats.slots - stats.free_slots,
             buffers_lent: stats.buffers - stats.buffers_available,
         });

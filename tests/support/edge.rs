@@ -18,6 +18,8 @@ use crate::support::client::Client;
 use crate::support::client::Response;
 use crate::support::eventually;
 use crate::support::manifests::Manifests;
+#[cfg(target_arch = "x86_64")]
+use crate::support::trace;
 
 /// One process with its manifests directory.
 pub struct Corelane {
@@ -27,6 +29,8 @@ pub struct Corelane {
     pub directory: Directory,
     process: Child,
     log: Arc<Mutex<String>>,
+    /// A panic is what the test is about.
+    may_panic: bool,
 }
 
 impl Corelane {
@@ -99,7 +103,7 @@ impl Corelane {
             let value = line.split(&[' ', '"'][..]).find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
             value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {line:?}"))
         };
-        Self { http: address("http"), https: address("https"), admin: address("admin"), directory, process, log }
+        Self { http: address("http"), https: address("https"), admin: address("admin"), directory, process, log, may_panic: false }
     }
 
     /// Replaces the objects.
@@ -201,6 +205,16 @@ impl Corelane {
         assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
     }
 
+    /// Breaks the ring of the shard whose thread has this name: its next system call fails as no kernel lets it fail.
+    #[cfg(target_arch = "x86_64")]
+    pub fn break_shard(&mut self, name: &str) {
+        self.may_panic = true;
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("the process runs");
+        let thread = tasks.flatten().find(|task| std::fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name));
+        let thread = thread.and_then(|task| task.file_name().to_str()?.parse().ok()).expect("a shard of this name");
+        trace::fail_next(thread, libc::SYS_io_uring_enter, libc::EBADF);
+    }
+
     /// How it ended; panics where it goes on.
     pub fn wait(&mut self) -> ExitStatus {
         let process = &mut self.process;
@@ -217,7 +231,7 @@ impl Drop for Corelane {
             eprintln!("corelane's log:\n{log}");
         } else {
             // Whatever a test was about: nothing from outside makes a task panic.
-            assert!(!log.contains("panicked"), "{log}");
+            assert!(self.may_panic || !log.contains("panicked"), "{log}");
         }
     }
 }

@@ -13,6 +13,8 @@ pub mod heap;
 pub mod load;
 pub mod manifests;
 pub mod tls;
+#[cfg(target_arch = "x86_64")]
+pub mod trace;
 pub mod upstream;
 
 use std::path::Path;

@@ -243,7 +243,8 @@ mod tests {
         shard.snapshot_version(7);
         shard.loop_turn(10, 90);
         shard.loop_lag(120);
-        shard.ring(&RingSample { enters: 11, submissions: 12, completions: 13, starved: 14, sockets: 15, buffers_lent: 16 });
+        shard.ring(&RingSample { enters: 11, submissions: 12, completions: 13, starved: 14, panics: 17, sockets: 15, buffers_lent: 16 });
+        shard.up(true);
         registry.propagated(Duration::from_millis(12));
         registry.findings(1, 2, 3);
         registry.upstreams(vec![EndpointHealth { service: "a/c:80".into(), endpoint: ([10, 0, 0, 1], 80).into(), healthy: true }]);
@@ -279,6 +280,9 @@ mod tests {
                 r#"corelane_ring_submissions_total{shard="1"} 12"#,
                 r#"corelane_ring_completions_total{shard="1"} 13"#,
                 r#"corelane_ring_starved_total{shard="1"} 14"#,
+                r#"corelane_task_panics_total{shard="1"} 17"#,
+                r#"corelane_shard_up{shard="0"} 0"#,
+                r#"corelane_shard_up{shard="1"} 1"#,
                 r#"corelane_ring_sockets{shard="1"} 15"#,
                 r#"corelane_ring_buffers_lent{shard="1"} 16"#,
                 "corelane_access_log_dropped_total 0",

@@ -230,6 +230,10 @@ impl View<'_> {
     }
 
     fn shards(&self, page: &mut Page) {
+        let mut metric = page.metric(Kind::Gauge, "corelane_shard_up", "1 while a shard runs, 0 when it has ended.");
+        for (index, shard) in self.shards.iter().enumerate() {
+            metric.value(&[("shard", &index.to_string())], shard.up.get());
+        }
         let mut metric = page.metric(Kind::Gauge, "corelane_snapshot_version", "The snapshot that a shard serves; 0 before its first.");
         for (index, shard) in self.shards.iter().enumerate() {
             metric.value(&[("shard", &index.to_string())], shard.snapshot_version.get());
@@ -254,6 +258,8 @@ impl View<'_> {
         self.of_rings(page, Kind::Counter, "corelane_ring_completions_total", help, |ring| &ring.completions);
         let help = "Times a socket of a shard had to wait for a receive buffer.";
         self.of_rings(page, Kind::Counter, "corelane_ring_starved_total", help, |ring| &ring.starved);
+        let help = "Tasks of a shard that ended by a panic, each with its connection.";
+        self.of_rings(page, Kind::Counter, "corelane_task_panics_total", help, |ring| &ring.panics);
         self.of_rings(page, Kind::Gauge, "corelane_ring_sockets", "Sockets of clients and endpoints on a shard.", |ring| &ring.sockets);
         let help = "Receive buffers of a shard that hold bytes not yet read or sent.";
         self.of_rings(page, Kind::Gauge, "corelane_ring_buffers_lent", help, |ring| &ring.buffers_lent);

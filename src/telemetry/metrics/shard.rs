@@ -94,6 +94,8 @@ pub struct RingSample {
     pub completions: u64,
     /// Times a socket had to wait for a receive buffer.
     pub starved: u64,
+    /// Tasks that have panicked.
+    pub panics: u64,
     /// Sockets that the kernel or a task still knows.
     pub sockets: usize,
     /// Receive buffers whose bytes somebody still reads or sends.
@@ -107,6 +109,7 @@ pub(crate) struct RingCells {
     pub(crate) submissions: Gauge,
     pub(crate) completions: Gauge,
     pub(crate) starved: Gauge,
+    pub(crate) panics: Gauge,
     pub(crate) sockets: Gauge,
     pub(crate) buffers_lent: Gauge,
 }
@@ -170,6 +173,7 @@ pub struct ShardMetrics {
     pub(crate) handshake_duration: Histogram,
     pub(crate) upstream_connections_opened: Counter,
     pub(crate) upstream_in_flight: Gauge,
+    pub(crate) up: Gauge,
     pub(crate) snapshot_version: Gauge,
     pub(crate) loop_lag: Histogram,
     pub(crate) ring: RingCells,
@@ -246,6 +250,11 @@ impl ShardMetrics {
         self.upstream_in_flight.add(delta);
     }
 
+    /// The shard has begun, or has ended.
+    pub fn up(&self, up: bool) {
+        self.up.set(i64::from(up));
+    }
+
     /// The shard serves this snapshot now.
     pub fn snapshot_version(&self, version: u64) {
         self.snapshot_version.set(version as i64);
@@ -268,6 +277,7 @@ impl ShardMetrics {
         cells.submissions.set(sample.submissions as i64);
         cells.completions.set(sample.completions as i64);
         cells.starved.set(sample.starved as i64);
+        cells.panics.set(sample.panics as i64);
         cells.sockets.set(sample.sockets as i64);
         cells.buffers_lent.set(sample.buffers_lent as i64);
     }
