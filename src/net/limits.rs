@@ -110,16 +110,20 @@ pub(crate) fn set_option(fd: RawFd, level: i32, option: i32, value: i32) -> io::
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// What every connection gets, on both sides. A refused option leaves the connection as good as the kernel's default.
-pub(crate) fn tune_connection(fd: RawFd) {
-    for (level, option, value) in [
-        (libc::IPPROTO_TCP, libc::TCP_NODELAY, 1),
-        (libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1),
-        (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, KEEPALIVE_IDLE_S),
-        (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S),
-        (libc::IPPROTO_TCP, libc::TCP_KEEPCNT, KEEPALIVE_PROBES),
-        (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, USER_TIMEOUT_MS),
-    ] {
+/// What every connection gets, on both sides: level, option and value.
+const CONNECTION_OPTIONS: [(i32, i32, i32); 6] = [
+    (libc::IPPROTO_TCP, libc::TCP_NODELAY, 1),
+    (libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1),
+    (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, KEEPALIVE_IDLE_S),
+    (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S),
+    (libc::IPPROTO_TCP, libc::TCP_KEEPCNT, KEEPALIVE_PROBES),
+    (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, USER_TIMEOUT_MS),
+];
+
+/// Prepares a socket that will connect, or a listening one: the kernel hands all of it on to the connections that it accepts. A
+/// refused option leaves them as good as the kernel's default.
+pub(crate) fn tune(fd: RawFd) {
+    for (level, option, value) in CONNECTION_OPTIONS {
         let _refused = set_option(fd, level, option, value);
     }
 }
@@ -205,4 +209,41 @@ pub fn probe_io_uring() -> io::Result<()> {
 /// Blocks the calling thread; for the few places that wait without a ring.
 pub fn pause(duration: Duration) {
     std::thread::sleep(duration);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::net::TcpStream;
+    use std::os::fd::AsRawFd;
+    use std::os::fd::FromRawFd;
+
+    use super::*;
+    use crate::net::listen;
+
+    fn option_of(fd: RawFd, level: i32, option: i32) -> i32 {
+        let mut value = -1;
+        let mut length = size_of::<i32>() as libc::socklen_t;
+        #[expect(unsafe_code, reason = "std has none of these options")]
+        // SAFETY: the value is as large as its length says and outlives the call.
+        let result = unsafe { libc::getsockopt(fd, level, option, std::ptr::from_mut(&mut value).cast(), &mut length) };
+        assert_eq!(result, 0, "{}", io::Error::last_os_error());
+        value
+    }
+
+    /// A connection has every option the moment it is accepted: none is set for each of them.
+    #[test]
+    fn connections_inherit_from_their_listener() {
+        let fd = listen::listen(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+        #[expect(unsafe_code, reason = "the listener is a raw descriptor")]
+        // SAFETY: nobody else owns the descriptor.
+        let listener = unsafe { TcpListener::from_raw_fd(fd) };
+        let _peer = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+        let (accepted, _) = listener.accept().expect("it has connected");
+        let plain = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        for (level, option, value) in CONNECTION_OPTIONS {
+            assert_eq!(option_of(accepted.as_raw_fd(), level, option), value, "level {level}, option {option}");
+            assert_ne!(option_of(plain.as_raw_fd(), level, option), value, "level {level}, option {option} is nothing to set");
+        }
+    }
 }

@@ -31,6 +31,7 @@ fn prepare(fd: RawFd, address: SocketAddr) -> io::Result<()> {
     if address.is_ipv6() {
         limits::set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, i32::from(!address.ip().is_unspecified()))?;
     }
+    limits::tune(fd);
     let mut slot = crate::net::slot::Slot::new(0, fd);
     let length = write_address(&mut slot.address, address);
     #[expect(unsafe_code, reason = "the ring owns descriptors as numbers")]

@@ -22,9 +22,8 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Takes over a connected descriptor and begins to receive.
+    /// Takes over a connected descriptor, tuned as its listener was, and begins to receive.
     pub fn adopt(ring: &Rc<Ring>, fd: RawFd) -> Self {
-        limits::tune_connection(fd);
         let mut inner = ring.inner.borrow_mut();
         let index = inner.new_slot(fd);
         inner.arm_receive(index);
@@ -37,7 +36,7 @@ impl Socket {
     /// The kernel's; `TimedOut` where no answer came in time.
     pub async fn connect(ring: &Rc<Ring>, address: SocketAddr, timeout_ms: u64) -> io::Result<Self> {
         let fd = limits::new_socket(&address)?;
-        limits::tune_connection(fd);
+        limits::tune(fd);
         let socket = {
             let mut inner = ring.inner.borrow_mut();
             let index = inner.new_slot(fd);
