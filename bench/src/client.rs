@@ -1,29 +1,43 @@
 //! The client side of a round: connections, the queue of due requests, and what became of each.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 
 use crate::connection::ClientTls;
 use crate::connection::Connection;
+use crate::connection::READ_BYTES;
 use crate::connection::Scratch;
+use crate::exchange::Exchanged;
+use crate::exchange::Phase;
+use crate::exchange::Slot;
+use crate::exchange::Task;
 use crate::hosts::Address;
 use crate::hosts::Addresses;
+use crate::mix::Kind;
+use crate::mix::Mix;
 use crate::poller::Event;
 use crate::poller::Poller;
 use crate::poller::Role;
 use crate::poller::Token;
+use crate::scenario::Request;
 use crate::tally;
 use crate::tally::Failure;
 use crate::tally::Tally;
 use crate::timeline::Recorder;
 use crate::wire;
 use crate::wire::Progress;
-use crate::wire::ResponseCheck;
 use crate::wire::Wanted;
 
 /// Failed connection attempts after which a round is given up: the proxy is gone.
 const CONNECT_FAILURES_MAX: u64 = 1000;
+/// How often a second a paced reader reads, where its reads are not shorter than [`PACED_READ_BYTES_MIN`] then.
+const PACED_READS_PER_S: u64 = 20;
+const PACED_READ_BYTES_MIN: u64 = 512;
+/// Room in the kernel for what a paced reader has not read: little, so that its slowness is felt by the proxy and not by its socket.
+const PACED_RECEIVE_BUFFER: usize = 16 << 10;
 
 /// Whom to ask, what, and over how many connections.
 #[derive(Clone)]
@@ -37,8 +51,22 @@ pub struct Target {
     pub path: &'static str,
     /// Whom each request asks, where it is not always the same.
     pub addresses: Option<Addresses>,
-    /// Length of the body that is asked for and must come back.
-    pub body_bytes: u64,
+    /// What is asked for; the kinds a request is drawn from.
+    pub requests: Vec<Request>,
+    /// How fast each connection reads at most; as fast as it can, if not given.
+    pub read_bytes_per_s: Option<u64>,
+}
+
+impl Target {
+    /// What may be read at once.
+    fn read_max(&self) -> usize {
+        let paced = |bytes_per_s: u64| (bytes_per_s / PACED_READS_PER_S).clamp(PACED_READ_BYTES_MIN, READ_BYTES as u64) as usize;
+        self.read_bytes_per_s.map_or(READ_BYTES, paced)
+    }
+
+    fn open(&self) -> io::Result<Connection> {
+        Connection::open_with(self.address, self.tls.as_ref(), self.read_bytes_per_s.map(|_| PACED_RECEIVE_BUFFER))
+    }
 }
 
 /// When requests go out.
@@ -69,9 +97,12 @@ pub struct Client {
     slots: Vec<Slot>,
     /// Slots that were free when they were put here; one may have lost its connection since.
     free: VecDeque<u32>,
-    /// Intended times of requests that no connection was free for.
-    waiting: VecDeque<u64>,
+    /// Intended times and kinds of requests that no connection was free for.
+    waiting: VecDeque<(u64, Kind)>,
+    /// Connections to go on with at a time, without an event: the time, the slot and its generation.
+    postponed: BinaryHeap<Reverse<(u64, u32, u32)>>,
     pace: Pace,
+    mix: Mix,
     next_due: usize,
     window: Option<Window>,
     recorder: Recorder,
@@ -83,54 +114,24 @@ pub struct Client {
     pub tally: Tally,
 }
 
-/// One place for a connection.
-struct Slot {
-    phase: Phase,
-    connection: Option<Connection>,
-    generation: u32,
-    request: Vec<u8>,
-    check: ResponseCheck,
-    task: Option<Task>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// No connection; the next request opens one.
-    Closed,
-    /// TCP or TLS is being set up.
-    Opening,
-    /// Requests may go out.
-    Ready,
-    /// The answer was whole; the proxy closes.
-    Leaving,
-}
-
-/// A request on its way.
-#[derive(Clone, Copy, Debug)]
-struct Task {
-    intended_ns: u64,
-    sent_ns: u64,
-}
-
 impl Client {
-    /// Opens all connections, where the scenario keeps any.
+    /// Opens all connections, where the scenario keeps any. The seed decides which kind of request comes when.
     ///
     /// # Errors
     /// Of the first connection that cannot be begun.
-    pub fn open(target: Target, pace: Pace, poller: &Poller) -> io::Result<Self> {
-        let slots = (0..target.connections).map(|slot| Slot {
-            phase: Phase::Closed,
-            connection: None,
-            generation: 0,
-            request: wire::request(target.host, target.path, Wanted { slot, body_bytes: target.body_bytes }, 0, target.close),
-            check: ResponseCheck::default(),
-            task: None,
-        });
+    pub fn open(target: Target, pace: Pace, seed: u64, poller: &Poller) -> io::Result<Self> {
+        let head = |slot: u32, request: &Request| {
+            let wanted = Wanted { slot, body_bytes: request.body_bytes };
+            wire::request(target.host, target.path, wanted, request.upload_bytes, target.close)
+        };
+        let slots = (0..target.connections).map(|slot| Slot::new(target.requests.iter().map(|request| head(slot, request)).collect()));
         let mut client = Self {
             slots: slots.collect(),
             free: VecDeque::new(),
             waiting: VecDeque::new(),
+            postponed: BinaryHeap::new(),
             pace,
+            mix: Mix::new(&target.requests, seed),
             next_due: 0,
             window: None,
             recorder: Recorder::new(0, 0),
@@ -171,7 +172,8 @@ impl Client {
         self.asking = true;
         for _ in 0..self.free.len() {
             if let Some(slot) = self.free.pop_front() {
-                self.assign(slot, now_ns, now_ns, poller)?;
+                let kind = self.mix.draw();
+                self.assign(slot, (now_ns, kind), now_ns, poller)?;
             }
         }
         Ok(())
@@ -193,20 +195,28 @@ impl Client {
             if window.holds(intended_ns) {
                 tally::record(&mut self.tally.lateness, now_ns - intended_ns);
             }
+            let due = (intended_ns, self.mix.draw());
             match self.take_free() {
-                Some(slot) => self.assign(slot, intended_ns, now_ns, poller)?,
-                None => self.waiting.push_back(intended_ns),
+                Some(slot) => self.assign(slot, due, now_ns, poller)?,
+                None => self.waiting.push_back(due),
             }
         }
         Ok(self.next_due > first)
     }
 
-    /// Whether every scheduled request has been answered or has failed.
+    /// Whether every request has been answered or has failed, and none is to come. Nobody waits for what a paced reader is reading.
     pub fn is_done(&self) -> bool {
-        match &self.pace {
-            Pace::Open(due) => self.next_due == due.len() && self.waiting.is_empty() && self.in_flight == 0,
-            Pace::Closed => !self.asking && self.in_flight == 0,
-        }
+        let is_over = match &self.pace {
+            Pace::Open(due) => self.next_due == due.len() && self.waiting.is_empty(),
+            Pace::Closed => !self.asking,
+        };
+        is_over && self.in_flight == self.cut()
+    }
+
+    /// Answers on their way that are cut at the end, which is the readers' doing and nobody's fault: those that have begun and are paced.
+    fn cut(&self) -> u64 {
+        let is_cut = |slot: &&Slot| slot.task.is_some() && slot.has_begun();
+        if self.target.read_bytes_per_s.is_some() { self.slots.iter().filter(is_cut).count() as u64 } else { 0 }
     }
 
     /// Lets the closed loop run out.
@@ -216,12 +226,13 @@ impl Client {
 
     /// Counts what is still out as lost and closes everything.
     pub fn end(mut self) -> Tally {
-        let unanswered = self.in_flight + self.waiting.len() as u64;
-        self.tally.errors.timeout += unanswered;
-        for task in self.slots.iter().filter_map(|slot| slot.task) {
+        let paced = self.target.read_bytes_per_s.is_some();
+        self.tally.unfinished = self.cut();
+        self.tally.errors.timeout += self.in_flight + self.waiting.len() as u64 - self.tally.unfinished;
+        for task in self.slots.iter().filter(|slot| !(paced && slot.has_begun())).filter_map(|slot| slot.task) {
             self.recorder.error(task.intended_ns);
         }
-        for intended_ns in &self.waiting {
+        for (intended_ns, _) in &self.waiting {
             self.recorder.error(*intended_ns);
         }
         self.tally.timeline = self.recorder.timeline();
@@ -252,35 +263,87 @@ impl Client {
                 Err(error) => self.fail(place, Failure::Connect(error), now_ns, poller),
             };
         }
-        let mut outcome = Ok(Progress::More);
-        let (check, body_bytes) = (&mut slot.check, self.target.body_bytes);
-        let received = connection.flush().and_then(|()| {
-            connection.receive(&mut self.scratch, event.ended, |bytes| {
-                outcome = match outcome {
-                    Ok(Progress::More) => check.feed(bytes, body_bytes),
-                    Ok(Progress::Done { .. }) => Err(wire::Wrong::Surplus),
-                    wrong => wrong,
-                };
-            })
-        });
-        let open = match (received, outcome) {
-            (Ok(open), Ok(progress)) => {
-                if let Progress::Done { last } = progress {
-                    self.complete(place, last, now_ns, met_ns[place as usize]);
-                }
-                open
-            }
-            (_, Err(wrong)) => return self.fail(place, Failure::Response(wrong), now_ns, poller),
-            (Err(_), _) => return self.fail(place, Failure::Broken, now_ns, poller),
+        if now_ns < slot.resume_ns {
+            let resume_ns = slot.resume_ns;
+            self.postpone(place, resume_ns);
+            return Ok(());
+        }
+        let exchanged = match slot.exchange(&mut self.scratch, self.target.read_max(), event.ended, &self.target.requests) {
+            Ok(exchanged) => exchanged,
+            Err(failure) => return self.fail(place, failure, now_ns, poller),
+        };
+        self.count(place, exchanged, now_ns);
+        self.pace_on(place, exchanged, now_ns);
+        let done = if let Progress::Done { last } = exchanged.progress {
+            self.complete(place, last, now_ns, met_ns[place as usize]);
+            true
+        } else {
+            false
         };
         let slot = &mut self.slots[place as usize];
-        match (open, slot.phase) {
+        match (exchanged.open, slot.phase) {
             (false, Phase::Leaving) if self.target.close => self.close(place, now_ns, poller),
             (false, _) if slot.task.is_some() => self.fail(place, Failure::Broken, now_ns, poller),
             // Closed between two requests or after the last one, as HTTP allows: a new one takes its place.
             (false, _) => self.connect(place, poller),
-            (true, Phase::Ready) if matches!(outcome, Ok(Progress::Done { .. })) => self.release(place, now_ns, poller),
+            (true, Phase::Ready) if done => self.release(place, now_ns, poller),
             (true, _) => Ok(()),
+        }
+    }
+
+    /// How many connections are to go on without an event, now or later.
+    pub fn postponed(&self) -> usize {
+        self.postponed.len()
+    }
+
+    /// The next connection whose time has come, as if something had happened there.
+    pub fn resumed(&mut self, now_ns: u64) -> Option<Event> {
+        let Reverse((at_ns, place, generation)) = *self.postponed.peek()?;
+        if at_ns > now_ns {
+            return None;
+        }
+        self.postponed.pop();
+        let slot = &mut self.slots[place as usize];
+        // Of an earlier connection in this slot nothing goes on, but that one knows nothing of the present one either.
+        slot.postponed &= slot.generation != generation;
+        Some(Event { token: Token { role: Role::Client, generation, slot: place }, ended: false })
+    }
+
+    fn postpone(&mut self, place: u32, at_ns: u64) {
+        let slot = &mut self.slots[place as usize];
+        if !slot.postponed {
+            slot.postponed = true;
+            self.postponed.push(Reverse((at_ns, place, slot.generation)));
+        }
+    }
+
+    /// Decides when a connection goes on without an event: a paced reader once it may read again, others after their neighbours.
+    fn pace_on(&mut self, place: u32, exchanged: Exchanged, now_ns: u64) {
+        if let Some(bytes_per_s) = self.target.read_bytes_per_s.filter(|_| exchanged.read > 0) {
+            let resume_ns = now_ns + exchanged.read as u64 * 1_000_000_000 / bytes_per_s;
+            self.slots[place as usize].resume_ns = resume_ns;
+            self.postpone(place, resume_ns);
+        } else if exchanged.unfinished {
+            self.postpone(place, now_ns);
+        }
+    }
+
+    /// Counts what goes on while a request is under way.
+    fn count(&mut self, place: u32, exchanged: Exchanged, now_ns: u64) {
+        self.carried(exchanged.body_bytes, now_ns);
+        let Some(window) = self.window else { return };
+        let Some(task) = self.slots[place as usize].task.filter(|_| exchanged.begun) else { return };
+        let is_stream = self.target.requests[task.kind as usize].is_stream();
+        if is_stream && matches!(self.pace, Pace::Open(_)) && window.holds(task.intended_ns) {
+            tally::record(&mut self.tally.first_byte, now_ns - task.intended_ns);
+        }
+    }
+
+    /// Counts bytes of bodies.
+    fn carried(&mut self, bytes: u64, now_ns: u64) {
+        if bytes > 0 && self.window.is_some_and(|window| window.holds(now_ns)) {
+            self.tally.body_bytes += bytes;
+            self.recorder.bytes(now_ns, bytes);
         }
     }
 
@@ -297,29 +360,34 @@ impl Client {
     }
 
     /// Gives a request to a free slot.
-    fn assign(&mut self, place: u32, intended_ns: u64, now_ns: u64, poller: &Poller) -> io::Result<()> {
+    fn assign(&mut self, place: u32, (intended_ns, kind): (u64, Kind), now_ns: u64, poller: &Poller) -> io::Result<()> {
         self.in_flight += 1;
         if self.window.is_some_and(|window| window.holds(intended_ns)) {
             self.tally.sent += 1;
         }
         let slot = &mut self.slots[place as usize];
-        slot.task = Some(Task { intended_ns, sent_ns: now_ns });
+        slot.task = Some(Task::new(intended_ns, now_ns, kind));
         if let Some(addresses) = &mut self.target.addresses {
-            let Address { host, path } = addresses.draw();
-            let wanted = Wanted { slot: place, body_bytes: self.target.body_bytes };
-            slot.request = wire::request(host, path, wanted, 0, self.target.close);
+            let (Address { host, path }, request) = (addresses.draw(), &self.target.requests[kind as usize]);
+            let wanted = Wanted { slot: place, body_bytes: request.body_bytes };
+            slot.address(kind, wire::request(host, path, wanted, request.upload_bytes, self.target.close));
         }
         if slot.phase == Phase::Ready { self.send(place, now_ns, poller) } else { self.connect(place, poller) }
     }
 
     fn send(&mut self, place: u32, now_ns: u64, poller: &Poller) -> io::Result<()> {
         let slot = &mut self.slots[place as usize];
-        let (Some(connection), Some(task)) = (&mut slot.connection, &mut slot.task) else { return Ok(()) };
-        if !self.target.close {
+        if let Some(task) = slot.task.as_mut().filter(|_| !self.target.close) {
             task.sent_ns = now_ns;
         }
-        match connection.send(&slot.request) {
-            Ok(()) => Ok(()),
+        match slot.send(&self.target.requests) {
+            Ok(uploaded) => {
+                self.carried(uploaded.bytes, now_ns);
+                if uploaded.unfinished {
+                    self.postpone(place, now_ns);
+                }
+                Ok(())
+            }
             Err(_) => self.fail(place, Failure::Broken, now_ns, poller),
         }
     }
@@ -351,11 +419,12 @@ impl Client {
 
     /// A slot may take a request: the oldest that waits, the next of the closed loop, or none yet.
     fn release(&mut self, place: u32, now_ns: u64, poller: &Poller) -> io::Result<()> {
-        if let Some(intended_ns) = self.waiting.pop_front() {
-            return self.assign(place, intended_ns, now_ns, poller);
+        if let Some(due) = self.waiting.pop_front() {
+            return self.assign(place, due, now_ns, poller);
         }
         if self.asking {
-            return self.assign(place, now_ns, now_ns, poller);
+            let kind = self.mix.draw();
+            return self.assign(place, (now_ns, kind), now_ns, poller);
         }
         self.free.push_back(place);
         Ok(())
@@ -372,12 +441,10 @@ impl Client {
     /// Opens a connection in this slot, in place of whatever was there.
     fn connect(&mut self, place: u32, poller: &Poller) -> io::Result<()> {
         let slot = &mut self.slots[place as usize];
-        slot.check = ResponseCheck::default();
         slot.generation += 1;
-        slot.phase = Phase::Opening;
-        let connection = Connection::open(self.target.address, self.target.tls.as_ref())?;
+        let connection = self.target.open()?;
         poller.add(&connection, Token { role: Role::Client, generation: slot.generation, slot: place })?;
-        slot.connection = Some(connection);
+        slot.occupy(connection);
         Ok(())
     }
 

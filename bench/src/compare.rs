@@ -133,6 +133,12 @@ impl Series {
             Self { scenario: self.scenario, blocks: with, ..self },
         ]
     }
+
+    /// CPU time of the proxy for a unit of work, in microseconds: for a MB where requests are streams, which are long and of
+    /// different lengths, else for a request.
+    pub fn cost_us(&self, block: &Block) -> Option<f64> {
+        if self.scenario.has_streams() { block.cpu_us_per_mb() } else { block.cpu_us() }
+    }
 }
 
 /// One peer in one round.
@@ -252,7 +258,8 @@ pub fn target(scenario: &Scenario, identity: &Identity, http: SocketAddr, https:
         host: HOST,
         path: PATH,
         addresses: scenario.routes.map(|hosts| Addresses::zipf(hosts, scenario.zipf.unwrap_or(0.0))),
-        body_bytes: scenario.body_bytes,
+        requests: scenario.requests(),
+        read_bytes_per_s: scenario.read_bytes_per_s,
     }
 }
 
@@ -378,7 +385,7 @@ fn marks(round: &Round, span: Span, stolen: f64) -> Vec<Mark> {
     let late = tally::quantile_us(&tally.lateness, 0.999) > LATE_SHARE_MAX * tally::quantile_us(&tally.latency, 0.999);
     let wait_ns = round.usage.map_or(0, |usage| usage.wait_ns);
     let rules = [
-        (tally.errors.total() > 0 || tally.completed == 0, Mark::Errors),
+        (tally.errors.total() > 0 || (tally.completed == 0 && tally.unfinished == 0), Mark::Errors),
         ((tally.sent as f64) < SENT_SHARE_MIN * tally.planned as f64, Mark::Unsent),
         (tally.planned > 0 && late, Mark::Late),
         (stolen > STOLEN_SHARE_MAX, Mark::Stolen),
@@ -403,6 +410,17 @@ impl Block {
     /// Memory of the proxy at the end of the window.
     pub fn memory_mb(&self) -> Option<f64> {
         self.round.usage.map(|usage| usage.memory_bytes as f64 / f64::from(1 << 20))
+    }
+
+    /// Bytes of bodies, either way, in millions per second.
+    pub fn mb_per_s(&self) -> f64 {
+        self.round.tally.body_bytes as f64 * 1e3 / self.round.window_ns as f64
+    }
+
+    /// CPU time of the proxy per million bytes of bodies, in microseconds.
+    pub fn cpu_us_per_mb(&self) -> Option<f64> {
+        let (usage, bytes) = (self.round.usage?, self.round.tally.body_bytes);
+        (bytes > 0).then(|| usage.cpu_ns as f64 * 1e3 / bytes as f64)
     }
 
     /// The block in a line, for whoever watches.
@@ -455,7 +473,7 @@ mod tests {
             tally::record(&mut tally.latency, 1_000_000);
             tally::record(&mut tally.lateness, 10_000);
         }
-        let usage = Usage { cpu_ns: 20_000_000, wait_ns: 0, memory_bytes: 0 };
+        let usage = Usage { cpu_ns: 20_000_000, wait_ns: 0, memory_bytes: 0, peak_bytes: 0 };
         Round { tally, usage: Some(usage), window_ns: 1_000_000_000, driver_busy: 0.5, upstream_opened: 0, strayed: 0, beside: Vec::new() }
     }
 

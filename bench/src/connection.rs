@@ -2,6 +2,7 @@
 
 use std::io;
 use std::io::ErrorKind;
+use std::io::IoSlice;
 use std::io::Read;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -19,7 +20,7 @@ use rustls::HandshakeKind;
 use rustls::pki_types::ServerName;
 
 /// Room for what one read brings: a whole 64 KB response with its head.
-const READ_BYTES: usize = 128 << 10;
+pub(crate) const READ_BYTES: usize = 128 << 10;
 
 /// Where bytes land before they are looked at; one for all connections.
 pub struct Scratch {
@@ -50,6 +51,17 @@ pub enum Received {
     Nothing,
     /// The other side has ended.
     End,
+}
+
+/// What several reads have brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrived {
+    /// Of the wire.
+    pub bytes: usize,
+    /// Whether the other side may send more.
+    pub open: bool,
+    /// Whether more may lie in the socket already: no event announces it.
+    pub unfinished: bool,
 }
 
 /// An open or opening connection.
@@ -121,9 +133,9 @@ impl Connection {
         }
         self.flush()?;
         // The server speaks first only after the handshake, and a ticket is no response byte.
-        let open = self.receive(scratch, false, |_| {})?;
+        let arrived = self.receive(scratch, usize::MAX, false, |_| {})?;
         self.flush()?;
-        if !open {
+        if !arrived.open {
             return Err(ErrorKind::UnexpectedEof.into());
         }
         Ok(self.tls.as_ref().is_none_or(|session| !session.is_handshaking()))
@@ -148,6 +160,37 @@ impl Connection {
         Ok(())
     }
 
+    /// As [`Self::send`], with the beginning of a body in the same packets; returns how much of it was taken.
+    ///
+    /// # Errors
+    /// Of the connection.
+    pub fn send_with(&mut self, head: &[u8], body: &[u8]) -> io::Result<usize> {
+        if self.tls.is_some() || !self.unsent.is_empty() {
+            self.send(head)?;
+            return self.send_some(body);
+        }
+        let sent = taken(self.stream.write_vectored(&[IoSlice::new(head), IoSlice::new(body)]))?;
+        self.unsent.extend_from_slice(&head[sent.min(head.len())..]);
+        Ok(sent.saturating_sub(head.len()))
+    }
+
+    /// Sends as much as the socket takes at the moment, which is returned: the rest is for the next event.
+    ///
+    /// # Errors
+    /// Of the connection.
+    pub fn send_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.flush()?;
+        let Some(session) = &mut self.tls else {
+            return if self.unsent.is_empty() { taken(self.stream.write(bytes)) } else { Ok(0) };
+        };
+        if session.wants_write() {
+            return Ok(0);
+        }
+        let taken = session.writer().write(bytes)?;
+        self.flush()?;
+        Ok(taken)
+    }
+
     /// Writes what is left over, until the socket is full.
     ///
     /// # Errors
@@ -170,22 +213,35 @@ impl Connection {
         Ok(())
     }
 
-    /// Hands on everything that has arrived; false once the other side has ended.
+    /// Hands on what has arrived, until the socket is empty or `bytes_max` bytes of the wire have been read.
     ///
     /// A read that does not fill the buffer has emptied the socket, and the next byte is a new event. `to_the_end` goes on anyway:
     /// the end may have been announced together with the last bytes.
     ///
     /// # Errors
     /// Of the connection or of TLS.
-    pub fn receive(&mut self, scratch: &mut Scratch, to_the_end: bool, mut each: impl FnMut(&[u8])) -> io::Result<bool> {
-        loop {
-            match self.receive_some(scratch, READ_BYTES, &mut each)? {
-                Received::End => return Ok(false),
-                Received::Nothing => return Ok(true),
-                Received::Bytes(arrived) if arrived < READ_BYTES && !to_the_end => return Ok(true),
-                Received::Bytes(_) => {}
+    pub fn receive(
+        &mut self,
+        scratch: &mut Scratch,
+        bytes_max: usize,
+        to_the_end: bool,
+        mut each: impl FnMut(&[u8]),
+    ) -> io::Result<Arrived> {
+        let mut bytes = 0;
+        while bytes < bytes_max {
+            let room = (bytes_max - bytes).min(READ_BYTES);
+            match self.receive_some(scratch, room, &mut each)? {
+                Received::End => return Ok(Arrived { bytes, open: false, unfinished: false }),
+                Received::Nothing => return Ok(Arrived { bytes, open: true, unfinished: false }),
+                Received::Bytes(arrived) => {
+                    bytes += arrived;
+                    if arrived < room && !to_the_end {
+                        return Ok(Arrived { bytes, open: true, unfinished: false });
+                    }
+                }
             }
         }
+        Ok(Arrived { bytes, open: true, unfinished: true })
     }
 
     /// Reads once, `bytes_max` bytes of the wire at most.

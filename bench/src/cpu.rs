@@ -7,6 +7,9 @@ use std::path::Path;
 use rustix::thread::CpuSet;
 use serde::Serialize;
 
+/// What /proc/PID/clear_refs understands as: let the peak of resident memory be what it is now.
+const FORGET_PEAK: &str = "5";
+
 /// The CPUs the calling thread may run on.
 ///
 /// # Errors
@@ -42,15 +45,18 @@ pub struct Usage {
     pub wait_ns: u64,
     /// Resident memory, shared pages divided by those who share them.
     pub memory_bytes: u64,
+    /// The most resident memory since [`Processes::forget_peaks`], shared pages counted for each process.
+    pub peak_bytes: u64,
 }
 
 impl Usage {
-    /// What was used between two looks; memory is that of the later one.
+    /// What was used between two looks; memory and its peak are those of the later one.
     pub fn since(self, earlier: Self) -> Self {
         Self {
             cpu_ns: self.cpu_ns.saturating_sub(earlier.cpu_ns),
             wait_ns: self.wait_ns.saturating_sub(earlier.wait_ns),
             memory_bytes: self.memory_bytes,
+            peak_bytes: self.peak_bytes,
         }
     }
 }
@@ -92,6 +98,13 @@ impl Processes {
         Ok(self.sum(times_of)?.cpu_ns)
     }
 
+    /// Begins anew to look for the most memory; where the kernel does not allow it, peaks are those since the start.
+    pub fn forget_peaks(&self) {
+        for pid in &self.pids {
+            let _kept = fs::write(format!("/proc/{pid}/clear_refs"), FORGET_PEAK);
+        }
+    }
+
     fn sum(&self, look: fn(&Path) -> io::Result<Usage>) -> io::Result<Usage> {
         let mut sum = Usage::default();
         for (place, pid) in self.pids.iter().enumerate() {
@@ -100,6 +113,7 @@ impl Processes {
                     sum.cpu_ns += one.cpu_ns;
                     sum.wait_ns += one.wait_ns;
                     sum.memory_bytes += one.memory_bytes;
+                    sum.peak_bytes += one.peak_bytes;
                 }
                 Err(error) if place == 0 => return Err(io::Error::new(error.kind(), format!("process {pid}: {error}"))),
                 Err(_) => {}
@@ -123,8 +137,11 @@ fn times_of(process: &Path) -> io::Result<Usage> {
 }
 
 fn usage_of(process: &Path) -> io::Result<Usage> {
+    let bytes =
+        |file: &str, field: &str| fs::read_to_string(process.join(file)).ok().and_then(|text| kilobytes(&text, field)).unwrap_or(0) << 10;
     let mut usage = times_of(process)?;
-    usage.memory_bytes = fs::read_to_string(process.join("smaps_rollup")).ok().and_then(|text| kilobytes(&text, "Pss:")).unwrap_or(0) << 10;
+    usage.memory_bytes = bytes("smaps_rollup", "Pss:");
+    usage.peak_bytes = bytes("status", "VmHWM:");
     Ok(usage)
 }
 
@@ -226,6 +243,19 @@ mod tests {
         let text = "55d0-7ffc ---p 00000000 00:00 0 [rollup]\nRss:  900 kB\nPss:  512 kB\nPss_Anon: 4 kB\n";
         assert_eq!(kilobytes(text, "Pss:"), Some(512));
         assert_eq!(kilobytes("Rss: 1 kB", "Pss:"), None);
+    }
+
+    /// A peak is what was the most since it was last forgotten, however much is held by now.
+    #[test]
+    fn a_peak_is_kept_until_it_is_forgotten() {
+        // More than all tests beside this one hold together.
+        let much = 256_u64 << 20;
+        let own = Processes::of(std::process::id()).unwrap();
+        let peak_bytes = || own.usage().unwrap().peak_bytes;
+        drop(vec![1_u8; much as usize]);
+        assert!(peak_bytes() >= much, "{}", peak_bytes());
+        own.forget_peaks();
+        assert!(peak_bytes() < much, "{}", peak_bytes());
     }
 
     /// The own process is on a CPU and in memory.

@@ -16,6 +16,7 @@ use crate::poller::Event;
 use crate::poller::Poller;
 use crate::poller::Role;
 use crate::scenario::Load;
+use crate::scenario::Request;
 use crate::schedule;
 use crate::tally::Tally;
 use crate::timeline;
@@ -27,6 +28,8 @@ const OPEN_NS_MAX: u64 = 10_000_000_000;
 const GATHER_NS_MAX: u64 = 120_000_000_000;
 /// How long answers may take after the last request was due.
 const DRAIN_NS_MAX: u64 = 3_000_000_000;
+/// Length of the body that shows whether a proxy serves.
+const PROBE_BYTES: u64 = 1024;
 
 /// How long a round warms up and how long it counts.
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +91,7 @@ impl Driver {
         self.upstream.expect_members(members, self.clock.now_ns());
     }
 
-    /// One request, to see whether a proxy serves yet; true if the right answer came in time.
+    /// One small request, to see whether a proxy serves yet; true if the right answer came in time.
     ///
     /// # Errors
     /// The kernel's; a refused or broken connection is `false`.
@@ -98,10 +101,12 @@ impl Driver {
         Ok(tally.completed == 1)
     }
 
-    /// One request on each connection; the first error ends it.
+    /// One small request on each connection; the first error ends it.
     fn ask_once(&mut self, target: Target, patience_ns: u64) -> io::Result<Tally> {
         let at_once = Pace::Open(vec![0; target.connections as usize]);
-        let mut client = Client::open(target, at_once, &self.poller)?;
+        let target = Target { requests: vec![Request::get(PROBE_BYTES)], ..target };
+        // Of one kind nothing is drawn.
+        let mut client = Client::open(target, at_once, 0, &self.poller)?;
         let begin_ns = self.clock.now_ns();
         let until_ns = begin_ns + patience_ns;
         client.begin(Window { begin_ns, from_ns: begin_ns, until_ns }, begin_ns, &self.poller)?;
@@ -131,7 +136,7 @@ impl Driver {
             // What comes of it, the resumed share of the round tells.
             self.ask_once(target.clone(), OPEN_NS_MAX)?;
         }
-        let mut client = self.open(target, pace)?;
+        let mut client = self.open(target, pace, seed)?;
         self.gather(&mut client, proxy)?;
         let begin_ns = self.clock.now_ns();
         let from_ns = begin_ns + span.warm_up_ns;
@@ -139,6 +144,7 @@ impl Driver {
         client.begin(Window { begin_ns, from_ns, until_ns }, begin_ns, &self.poller)?;
 
         self.run_until(&mut client, from_ns)?;
+        proxy.inspect(|proxy| proxy.forget_peaks());
         let before = proxy.map(Processes::usage).transpose()?;
         self.company.enter();
         let (window_from_ns, opened, strayed) = (self.clock.now_ns(), self.upstream.accepted, self.upstream.strayed);
@@ -170,9 +176,9 @@ impl Driver {
     }
 
     /// A client whose connections are all open.
-    fn open(&mut self, target: Target, pace: Pace) -> io::Result<Client> {
+    fn open(&mut self, target: Target, pace: Pace, seed: u64) -> io::Result<Client> {
         let address = target.address;
-        let mut client = Client::open(target, pace, &self.poller)?;
+        let mut client = Client::open(target, pace, seed, &self.poller)?;
         let patience_ns = self.clock.now_ns() + OPEN_NS_MAX;
         while !client.is_open() {
             if self.clock.now_ns() > patience_ns {
@@ -232,6 +238,12 @@ impl Driver {
         }
         worked |= self.upstream.resume(&self.clock);
         client.dispatch(self.clock.now_ns(), &self.poller)?;
+        for _ in 0..client.postponed() {
+            let Some(event) = client.resumed(self.clock.now_ns()) else { break };
+            worked = true;
+            client.advance(event, self.clock.now_ns(), &self.upstream.met_ns, &self.poller)?;
+            client.dispatch(self.clock.now_ns(), &self.poller)?;
+        }
         worked |= self.company.turn(self.clock.now_ns(), &self.poller)?;
         Ok(worked)
     }

@@ -1,10 +1,10 @@
 //! The load generator, the upstream and the comparison of Corelane with its peers.
 //!
-//! From below: `clock`, `poller`, `schedule`, `pattern`, `wire`, `cpu`, `tickets` and `hosts` know one thing each; `upstream` answers
-//! and `client` asks, `beside` is whatever goes on besides; `timeline` keeps the seconds of a round, `driver` runs all in one thread for
-//! one; `peers` starts the proxies from each `template` and `change` changes them while they serve; `compare` interleaves rounds and
-//! `sweep` climbs; `host` and `preflight` tell on what; `statistics`, `contrast`, `table`, `report`, `hgrm`, `html` and `diff` say what
-//! came out.
+//! From below: `clock`, `poller`, `schedule`, `mix`, `hosts`, `pattern`, `wire`, `cpu` and `tickets` know one thing each; `upstream`
+//! answers and `client` asks, one `exchange` after the other on each of its connections; `beside` is whatever goes on besides;
+//! `timeline` keeps the seconds of a round, `driver` runs all in one thread for one; `peers` starts the proxies from each `template`
+//! and `change` changes them while they serve; `compare` interleaves rounds and `sweep` climbs; `host` and `preflight` tell on what;
+//! `statistics`, `contrast`, `table`, `report`, `hgrm`, `html` and `diff` say what came out.
 //!
 //! `floor` stands apart: relays that are started like proxies, and that no proxy can be below.
 
@@ -18,11 +18,13 @@ pub mod contrast;
 pub mod cpu;
 pub mod diff;
 pub mod driver;
+mod exchange;
 pub mod floor;
 pub mod hgrm;
 pub mod host;
 pub mod hosts;
 pub mod html;
+pub mod mix;
 pub mod pattern;
 pub mod peers;
 pub mod poller;

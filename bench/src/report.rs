@@ -90,12 +90,20 @@ struct BlockDocument {
     planned: u64,
     sent: u64,
     completed: u64,
+    /// Of bodies, either way.
+    #[serde(default)]
+    body_bytes: u64,
+    /// Responses that paced readers had begun and the end of the round has cut.
+    #[serde(default)]
+    unfinished: u64,
     errors: Errors,
     #[serde(default)]
     handshakes: Handshakes,
     cpu_ns: Option<u64>,
     run_queue_wait_ns: Option<u64>,
     memory_bytes: Option<u64>,
+    #[serde(default)]
+    peak_bytes: Option<u64>,
     driver_busy: f64,
     stolen: f64,
     upstream_opened: u64,
@@ -111,6 +119,9 @@ struct BlockDocument {
     lateness: String,
     request_leg: String,
     response_leg: String,
+    /// Of open loads with streams only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first_byte: Option<String>,
 }
 
 /// All of a run as one JSON document; histograms in HdrHistogram's compressed V2 encoding, base64.
@@ -206,11 +217,14 @@ fn block_document(block: &Block) -> io::Result<BlockDocument> {
         planned: tally.planned,
         sent: tally.sent,
         completed: tally.completed,
+        body_bytes: tally.body_bytes,
+        unfinished: tally.unfinished,
         errors: tally.errors,
         handshakes: tally.handshakes,
         cpu_ns: usage.map(|usage| usage.cpu_ns),
         run_queue_wait_ns: usage.map(|usage| usage.wait_ns),
         memory_bytes: usage.map(|usage| usage.memory_bytes),
+        peak_bytes: usage.map(|usage| usage.peak_bytes),
         driver_busy: block.round.driver_busy,
         stolen: block.stolen,
         upstream_opened: block.round.upstream_opened,
@@ -222,6 +236,7 @@ fn block_document(block: &Block) -> io::Result<BlockDocument> {
         lateness: encode(&tally.lateness)?,
         request_leg: encode(&tally.request_leg)?,
         response_leg: encode(&tally.response_leg)?,
+        first_byte: (!tally.first_byte.is_empty()).then(|| encode(&tally.first_byte)).transpose()?,
     })
 }
 
@@ -230,6 +245,7 @@ fn block_of(document: BlockDocument) -> io::Result<Block> {
         cpu_ns,
         wait_ns: document.run_queue_wait_ns.unwrap_or(0),
         memory_bytes: document.memory_bytes.unwrap_or(0),
+        peak_bytes: document.peak_bytes.unwrap_or(0),
     });
     let tally = Tally {
         latency: decode(&document.latency)?,
@@ -237,9 +253,12 @@ fn block_of(document: BlockDocument) -> io::Result<Block> {
         lateness: decode(&document.lateness)?,
         request_leg: decode(&document.request_leg)?,
         response_leg: decode(&document.response_leg)?,
+        first_byte: document.first_byte.as_deref().map_or_else(|| Ok(tally::histogram()), decode)?,
         planned: document.planned,
         sent: document.sent,
         completed: document.completed,
+        body_bytes: document.body_bytes,
+        unfinished: document.unfinished,
         errors: document.errors,
         handshakes: document.handshakes,
         timeline: document.timeline,

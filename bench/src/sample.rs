@@ -92,21 +92,14 @@ pub(crate) fn accompanied() -> Results {
     results
 }
 
+/// Some work under one load, as a file would describe it.
+pub(crate) fn scenario(name: &str, load: Load) -> Scenario {
+    let text = "work = \"some work\"\nconnections = 2\nbody_bytes = 1024\nloads = [{ mode = \"saturate\" }]";
+    Scenario { name: name.to_owned(), loads: vec![load], ..Scenario::parse(text).expect("this is a scenario") }
+}
+
 fn series(name: &str, load: Load, peers: &[String]) -> Series {
-    let scenario = Scenario {
-        name: name.to_owned(),
-        work: "some work".to_owned(),
-        connections: 2,
-        body_bytes: 1024,
-        tls: false,
-        close: false,
-        handshakes: None,
-        endpoints: 2,
-        routes: None,
-        zipf: None,
-        loads: vec![load],
-        beside: Vec::new(),
-    };
+    let scenario = scenario(name, load);
     let mut blocks = Vec::new();
     for number in 0..ROUNDS {
         for (place, peer) in peers.iter().enumerate() {
@@ -132,13 +125,14 @@ fn block(peer: &str, number: u32, place: u32, base_us: u64) -> Block {
     tally.timeline = Timeline {
         requests: vec![ANSWERS / SECONDS; seconds],
         errors: vec![0; seconds],
+        bytes: vec![ANSWERS / SECONDS * 1024; seconds],
         p50_us: vec![Some(base_us as f64 * 1.5); seconds],
         p99_us: vec![Some(base_us as f64 * 2.0); seconds],
         max_us: vec![None; seconds],
         cpu_us: vec![base_us / 5 * ANSWERS / SECONDS; seconds],
         events: Vec::new(),
     };
-    let usage = Usage { cpu_ns: base_us / 5 * 1000 * ANSWERS, wait_ns: 0, memory_bytes: 5 << 20 };
+    let usage = Usage { cpu_ns: base_us / 5 * 1000 * ANSWERS, wait_ns: 0, memory_bytes: 5 << 20, peak_bytes: 6 << 20 };
     let round = Round {
         tally,
         usage: Some(usage),

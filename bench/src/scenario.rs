@@ -11,7 +11,15 @@ use crate::beside::Beside;
 use crate::schedule::Arrivals;
 
 /// The largest body a scenario may ask for, in bytes.
-const BODY_BYTES_MAX: u64 = 16 << 30;
+const BODY_BYTES_MAX: u64 = 4 << 30;
+/// A request that carries more than this, either way, is a stream: what it costs is told per MB, and its first byte is a time of its own.
+const STREAM_BYTES: u64 = 64 << 10;
+/// The most kinds of requests: the upstream keeps an answer for each length.
+const REQUESTS_MAX: usize = 16;
+/// The slowest reader, in bytes per second: it still reads twice a second.
+const READ_BYTES_PER_S_MIN: u64 = 1000;
+/// How far the sum of all shares may be from 1.
+const SHARES_TOLERANCE: f64 = 1e-6;
 /// The most hosts: every proxy holds them all, three routes each, and so does the driver.
 const ROUTES_MAX: u32 = 100_000;
 /// The most uneven Zipf: nearly all requests go to one route then.
@@ -32,8 +40,15 @@ pub struct Scenario {
     pub work: String,
     /// Client connections.
     pub connections: u32,
-    /// Length of the response body.
-    pub body_bytes: u64,
+    /// Length of the response body, where all requests are alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_bytes: Option<u64>,
+    /// The kinds of requests, where they are not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requests: Vec<Request>,
+    /// How fast each client connection reads at most, in bytes per second; as fast as it can, if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_bytes_per_s: Option<u64>,
     /// Whether clients speak TLS 1.3 to the proxy.
     #[serde(default)]
     pub tls: bool,
@@ -80,6 +95,43 @@ fn two() -> u32 {
     2
 }
 
+/// A kind of request.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// Its part of all requests, above 0; those of a scenario add up to 1.
+    pub share: f64,
+    /// Length of the response body.
+    pub body_bytes: u64,
+    /// Length of the request body; a request that has one is a POST.
+    #[serde(default)]
+    pub upload_bytes: u64,
+}
+
+impl Request {
+    /// The only kind: a GET for a body of this length.
+    pub fn get(body_bytes: u64) -> Self {
+        Self { share: 1.0, body_bytes, upload_bytes: 0 }
+    }
+
+    /// Whether it carries so much that its parts count, not only its end.
+    pub fn is_stream(&self) -> bool {
+        self.body_bytes.max(self.upload_bytes) > STREAM_BYTES
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if !(self.share > 0.0 && self.share <= 1.0) {
+            return Err(format!("share = {}: must be above 0 and 1 at most", self.share));
+        }
+        for (name, bytes) in [("body_bytes", self.body_bytes), ("upload_bytes", self.upload_bytes)] {
+            if bytes > BODY_BYTES_MAX {
+                return Err(format!("{name} = {bytes}: must be {BODY_BYTES_MAX} at most"));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// How requests come.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "mode", rename_all = "lowercase", deny_unknown_fields)]
@@ -120,7 +172,7 @@ impl Scenario {
         if self.beside.is_empty() { &[Side::Without] } else { &[Side::Without, Side::With] }
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut scenario: Self = toml::from_str(text).map_err(|error| error.to_string())?;
         if scenario.handshakes.is_some() {
             (scenario.tls, scenario.close) = (true, true);
@@ -128,8 +180,9 @@ impl Scenario {
         if scenario.connections == 0 || scenario.connections > CONNECTIONS_MAX {
             return Err(format!("connections = {}: must be 1 to {CONNECTIONS_MAX}", scenario.connections));
         }
-        if scenario.body_bytes > BODY_BYTES_MAX {
-            return Err(format!("body_bytes = {}: must be {BODY_BYTES_MAX} at most", scenario.body_bytes));
+        scenario.check_requests()?;
+        if let Some(bytes_per_s) = scenario.read_bytes_per_s.filter(|bytes_per_s| *bytes_per_s < READ_BYTES_PER_S_MIN) {
+            return Err(format!("read_bytes_per_s = {bytes_per_s}: must be {READ_BYTES_PER_S_MIN} or more"));
         }
         if scenario.endpoints == 0 || scenario.endpoints > ENDPOINTS_MAX {
             return Err(format!("endpoints = {}: must be 1 to {ENDPOINTS_MAX}", scenario.endpoints));
@@ -154,6 +207,32 @@ impl Scenario {
             beside.check()?;
         }
         Ok(scenario)
+    }
+
+    /// What is asked for, each kind with its share.
+    pub fn requests(&self) -> Vec<Request> {
+        if self.requests.is_empty() { vec![Request::get(self.body_bytes.unwrap_or(0))] } else { self.requests.clone() }
+    }
+
+    /// Whether any of its requests is a stream.
+    pub fn has_streams(&self) -> bool {
+        self.requests().iter().any(Request::is_stream)
+    }
+
+    fn check_requests(&self) -> Result<(), String> {
+        if self.requests.is_empty() == self.body_bytes.is_none() {
+            return Err("either body_bytes or [[requests]] says what is asked for".to_owned());
+        }
+        if self.requests.len() > REQUESTS_MAX {
+            return Err(format!("{} [[requests]]: must be {REQUESTS_MAX} at most", self.requests.len()));
+        }
+        let requests = self.requests();
+        requests.iter().try_for_each(Request::check)?;
+        let sum = requests.iter().map(|request| request.share).sum::<f64>();
+        if (sum - 1.0).abs() > SHARES_TOLERANCE {
+            return Err(format!("the shares of all [[requests]] add up to {sum}: must be 1"));
+        }
+        Ok(())
     }
 }
 
@@ -194,6 +273,8 @@ mod tests {
             ("connections = 64", "connections = 99999", "connections"),
             ("body_bytes = 1024", "body_bytes = 99999999999", "body_bytes"),
             ("connections = 64", "connections = 64\nendpoints = 51", "endpoints"),
+            ("body_bytes = 1024", "", "body_bytes"),
+            ("body_bytes = 1024", "body_bytes = 1024\nread_bytes_per_s = 0", "read_bytes_per_s"),
             ("rate_per_s = 4000", "rate_per_s = 0.5", "rate_per_s"),
             ("\"saturate\"", "\"flood\"", "flood"),
             ("work =", "wrok =", "wrok"),
@@ -206,6 +287,40 @@ mod tests {
         for (good, bad, named) in table {
             let fault = Scenario::parse(&GOOD.replace(good, bad)).unwrap_err();
             assert!(fault.contains(named), "{bad}: {fault}");
+        }
+    }
+
+    /// Kinds of requests stand in place of one body for all; whether they carry streams is for the largest to say.
+    #[test]
+    fn a_mix_is_read_as_written() {
+        let mix = |requests: &str| Scenario::parse(&(GOOD.replace("body_bytes = 1024", "") + requests));
+        let small = "[[requests]]\nshare = 0.75\nbody_bytes = 65536\n";
+        let post = "[[requests]]\nshare = 0.25\nbody_bytes = 0\nupload_bytes = 65536\n";
+        let scenario = mix(&format!("{small}{post}")).unwrap();
+        let kinds =
+            [Request { share: 0.75, body_bytes: 65536, upload_bytes: 0 }, Request { share: 0.25, body_bytes: 0, upload_bytes: 65536 }];
+        assert_eq!(scenario.requests(), kinds);
+        assert!(!scenario.has_streams());
+        assert!(mix(&format!("{small}{}", post.replace("65536", "65537"))).unwrap().has_streams());
+        assert_eq!(Scenario::parse(GOOD).unwrap().requests(), [Request::get(1024)]);
+    }
+
+    /// A mix that does not add up, or says two things at once, is refused with the field.
+    #[test]
+    fn a_senseless_mix_is_refused() {
+        let half = "[[requests]]\nshare = 0.5\nbody_bytes = 1024\n";
+        let (alone, both) = (GOOD.replace("body_bytes = 1024", ""), GOOD.to_owned());
+        let table = [
+            (&both, half.repeat(2), "body_bytes"),
+            (&alone, half.to_owned(), "add up to 0.5"),
+            (&alone, half.repeat(2).replacen("0.5", "0.0", 1), "share = 0"),
+            (&alone, half.repeat(2).replacen("0.5", "1.5", 1), "share = 1.5"),
+            (&alone, half.repeat(2).replacen("share", "upload_bytes = 5000000000\nshare", 1), "upload_bytes"),
+            (&alone, half.replace("0.5", "0.05").repeat(20), "20 [[requests]]"),
+        ];
+        for (text, requests, named) in table {
+            let fault = Scenario::parse(&format!("{text}{requests}")).unwrap_err();
+            assert!(fault.contains(named), "{requests}: {fault}");
         }
     }
 

@@ -396,15 +396,15 @@ mod tests {
     use crate::cpu::Usage;
     use crate::driver::Round;
     use crate::driver::Span;
+    use crate::sample;
     use crate::scenario;
     use crate::scenario::Load;
-    use crate::scenario::Scenario;
     use crate::tally::Handshakes;
     use crate::tally::Tally;
 
     fn block(peer: &str, number: u32, cpu_us: u64, marks: Vec<Mark>) -> Block {
         let tally = Tally { completed: 1000, ..Tally::default() };
-        let usage = Usage { cpu_ns: cpu_us * 1_000_000, wait_ns: 0, memory_bytes: 5 << 20 };
+        let usage = Usage { cpu_ns: cpu_us * 1_000_000, wait_ns: 0, memory_bytes: 5 << 20, peak_bytes: 6 << 20 };
         let round = Round {
             tally,
             usage: Some(usage),
@@ -418,20 +418,7 @@ mod tests {
     }
 
     fn series(blocks: Vec<Block>) -> Series {
-        let scenario = Scenario {
-            name: "small".to_owned(),
-            work: "1 KB".to_owned(),
-            connections: 1,
-            body_bytes: 1024,
-            tls: false,
-            endpoints: 2,
-            close: false,
-            handshakes: None,
-            routes: None,
-            zipf: None,
-            loads: vec![Load::Saturate],
-            beside: Vec::new(),
-        };
+        let scenario = sample::scenario("small", Load::Saturate);
         let span = Span { warm_up_ns: 0, window_ns: 1_000_000_000 };
         Series { scenario, load: Load::Saturate, span, peers: vec!["ours".to_owned(), "theirs".to_owned()], blocks }
     }

@@ -111,12 +111,18 @@ pub struct Tally {
     pub request_leg: Histogram<u64>,
     /// From there until the client has read the whole response.
     pub response_leg: Histogram<u64>,
+    /// From the intended start until the first byte of the response, of open loads and of responses that are streams.
+    pub first_byte: Histogram<u64>,
     /// Requests that were due in the window.
     pub planned: u64,
     /// Of these, requests handed to a connection.
     pub sent: u64,
     /// Good responses that arrived within the window, whenever they were due.
     pub completed: u64,
+    /// Bytes of bodies that went either way within the window.
+    pub body_bytes: u64,
+    /// Responses that paced readers had begun and the end of the round has cut; they count as nothing else.
+    pub unfinished: u64,
     pub errors: Errors,
     /// TLS handshakes that ended within the window.
     pub handshakes: Handshakes,
@@ -132,9 +138,12 @@ impl Default for Tally {
             lateness: histogram(),
             request_leg: histogram(),
             response_leg: histogram(),
+            first_byte: histogram(),
             planned: 0,
             sent: 0,
             completed: 0,
+            body_bytes: 0,
+            unfinished: 0,
             errors: Errors::default(),
             handshakes: Handshakes::default(),
             timeline: Timeline::default(),

@@ -21,6 +21,8 @@ pub struct Timeline {
     /// Good answers.
     pub requests: Vec<u64>,
     pub errors: Vec<u64>,
+    /// Of bodies, either way.
+    pub bytes: Vec<u64>,
     /// Nothing where no request of that second was answered.
     pub p50_us: Vec<Option<f64>>,
     pub p99_us: Vec<Option<f64>>,
@@ -69,13 +71,14 @@ struct Second {
     latency: Histogram<u32>,
     requests: u64,
     errors: u64,
+    bytes: u64,
 }
 
 impl Recorder {
     /// For this window, in nanoseconds of the run's clock.
     pub(crate) fn new(from_ns: u64, until_ns: u64) -> Self {
         let latency = Histogram::new_with_bounds(1, tally::VALUE_MAX, SIGNIFICANT_DIGITS).expect("the bounds are constants in order");
-        let second = Second { latency, requests: 0, errors: 0 };
+        let second = Second { latency, requests: 0, errors: 0, bytes: 0 };
         Self { from_ns, until_ns, seconds: vec![second; borders(from_ns, until_ns).count()] }
     }
 
@@ -83,6 +86,13 @@ impl Recorder {
     pub(crate) fn answer(&mut self, at_ns: u64) {
         if let Some(second) = self.second(at_ns) {
             second.requests += 1;
+        }
+    }
+
+    /// Bytes of bodies went either way.
+    pub(crate) fn bytes(&mut self, at_ns: u64, bytes: u64) {
+        if let Some(second) = self.second(at_ns) {
+            second.bytes += bytes;
         }
     }
 
@@ -110,6 +120,7 @@ impl Recorder {
         Timeline {
             requests: self.seconds.iter().map(|second| second.requests).collect(),
             errors: self.seconds.iter().map(|second| second.errors).collect(),
+            bytes: self.seconds.iter().map(|second| second.bytes).collect(),
             p50_us: quantiles(0.5),
             p99_us: quantiles(0.99),
             max_us: quantiles(1.0),

@@ -146,6 +146,8 @@ pub enum Wrong {
     Body,
     /// More bytes than the response has.
     Surplus,
+    /// It was whole before the body of its request was.
+    Early,
 }
 
 /// How far a response has arrived.
@@ -173,6 +175,8 @@ pub struct ResponseCheck {
     /// Body bytes seen, once the head has ended.
     body_seen: Option<u64>,
     closes: bool,
+    /// Bytes of bodies seen so far, of all responses.
+    pub body_bytes: u64,
 }
 
 impl ResponseCheck {
@@ -218,6 +222,7 @@ impl ResponseCheck {
         if !pattern::holds(seen, arrived) {
             return Err(Wrong::Body);
         }
+        self.body_bytes += length;
         if length < left {
             self.body_seen = Some(seen + length);
             return Ok(Progress::More);

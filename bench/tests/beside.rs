@@ -11,6 +11,7 @@ use corelane_bench::driver::Driver;
 use corelane_bench::driver::Round;
 use corelane_bench::driver::Span;
 use corelane_bench::scenario::Load;
+use corelane_bench::scenario::Request;
 use corelane_bench::schedule::Arrivals;
 
 const WINDOW_NS: u64 = 300_000_000;
@@ -26,7 +27,8 @@ fn target(address: SocketAddr) -> Target {
         host: "app.bench.local",
         path: "/api/item",
         addresses: None,
-        body_bytes: 1024,
+        requests: vec![Request::get(1024)],
+        read_bytes_per_s: None,
     }
 }
 

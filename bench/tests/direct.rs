@@ -15,6 +15,7 @@ use corelane_bench::driver::Round;
 use corelane_bench::driver::Span;
 use corelane_bench::pattern;
 use corelane_bench::scenario::Load;
+use corelane_bench::scenario::Request;
 use corelane_bench::schedule;
 use corelane_bench::schedule::Arrivals;
 use corelane_bench::tally::Tally;
@@ -35,20 +36,36 @@ fn target(address: SocketAddr) -> Target {
         host: "app.bench.local",
         path: "/api/item",
         addresses: None,
-        body_bytes: 1024,
+        requests: vec![Request::get(1024)],
+        read_bytes_per_s: None,
     }
 }
 
 fn round(body_bytes: u64, connections: u32, close: bool, load: Load) -> Round {
+    round_of(load, |target| Target { connections, close, requests: vec![Request::get(body_bytes)], ..target })
+}
+
+/// A round against the upstream itself.
+fn round_of(load: Load, change: impl Fn(Target) -> Target) -> Round {
     let mut driver = Driver::new().expect("the loopback has two free ports");
-    let target = Target { connections, close, body_bytes, ..target(driver.upstream().endpoints()[0]) };
+    let target = change(target(driver.upstream().endpoints()[0]));
     driver.round(target, load, SPAN, SEED, None).expect("the upstream takes all connections")
+}
+
+fn uniform(rate_per_s: f64) -> Load {
+    Load::Open { rate_per_s, arrivals: Arrivals::Uniform }
+}
+
+/// A kind of request that is half of all.
+fn half(body_bytes: u64, upload_bytes: u64) -> Request {
+    Request { share: 0.5, body_bytes, upload_bytes }
 }
 
 /// What of a connection a relay spoils: the last byte of each piece.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Spoiled {
     Nothing,
+    Requests,
     Responses,
 }
 
@@ -61,7 +78,7 @@ fn relay(upstream: SocketAddr, spoiled: Spoiled) -> SocketAddr {
         for client in listener.incoming().map_while(io::Result::ok) {
             let endpoint = TcpStream::connect(upstream).expect("the upstream listens");
             let (Ok(from_client), Ok(to_endpoint)) = (client.try_clone(), endpoint.try_clone()) else { return };
-            std::thread::spawn(move || carry(from_client, to_endpoint, false));
+            std::thread::spawn(move || carry(from_client, to_endpoint, spoiled == Spoiled::Requests));
             std::thread::spawn(move || carry(endpoint, client, spoiled == Spoiled::Responses));
         }
     });
@@ -82,11 +99,8 @@ fn carry(mut from: TcpStream, mut to: TcpStream, spoils: bool) {
 }
 
 /// A round through a relay.
-fn relayed(spoiled: Spoiled, rate_per_s: f64) -> Tally {
-    let mut driver = Driver::new().expect("the loopback has two free ports");
-    let target = target(relay(driver.upstream().endpoints()[0], spoiled));
-    let load = Load::Open { rate_per_s, arrivals: Arrivals::Uniform };
-    driver.round(target, load, SPAN, SEED, None).expect("the relay takes all connections").tally
+fn relayed(spoiled: Spoiled, request: Request) -> Tally {
+    round_of(uniform(200.0), |target| Target { address: relay(target.address, spoiled), requests: vec![request], ..target }).tally
 }
 
 /// In an open loop every request of the schedule is sent and answered, whatever the body and the connections.
@@ -139,14 +153,75 @@ fn a_closed_loop_keeps_going() {
     }
 }
 
-/// A wrong byte in an answer is an error each time, and no latency; without it the same way is good.
+/// A wrong byte is an error each time, and no latency, whichever way it went; without it the same way is good.
 #[test]
 fn a_wrong_byte_is_an_error() {
-    let good = relayed(Spoiled::Nothing, 200.0);
-    assert_eq!((good.errors.total(), good.latency.len()), (0, good.planned));
-    let bad = relayed(Spoiled::Responses, 200.0);
-    assert_eq!(bad.errors.content, bad.planned);
-    assert_eq!((bad.completed, bad.latency.len()), (0, 0));
+    let post = Request { upload_bytes: 1000, ..Request::get(10) };
+    for request in [Request::get(1024), post] {
+        let good = relayed(Spoiled::Nothing, request);
+        assert_eq!((good.errors.total(), good.latency.len()), (0, good.planned));
+    }
+    let bad = relayed(Spoiled::Responses, Request::get(1024));
+    assert_eq!((bad.errors.content, bad.completed, bad.latency.len()), (bad.planned, 0, 0));
+    let bad = relayed(Spoiled::Requests, post);
+    assert_eq!((bad.errors.status, bad.completed, bad.latency.len()), (bad.planned, 0, 0));
+}
+
+/// Requests of several kinds, with bodies either way, are all answered, and no byte of a body is counted twice.
+#[test]
+fn a_mix_of_requests_is_answered() {
+    for [first, second] in [[half(1024, 0), half(16, 32 << 10)], [half(300 << 10, 0), half(0, 700 << 10)]] {
+        for connections in [1, 5] {
+            let requests = vec![first, second];
+            let tally = round_of(uniform(300.0), |target| Target { connections, requests: requests.clone(), ..target }).tally;
+            assert_eq!((tally.errors.total(), tally.latency.len()), (0, tally.planned), "{:?}", tally.errors);
+            // Some of the last answers may come after the window.
+            let most = tally.planned * [first, second].map(|request| request.body_bytes + request.upload_bytes).iter().max().unwrap_or(&0);
+            assert!((1..=most).contains(&tally.body_bytes), "{} of {most}", tally.body_bytes);
+            assert_eq!(tally.timeline.bytes.iter().sum::<u64>(), tally.body_bytes);
+        }
+    }
+}
+
+/// An answer that comes before the body of its request has gone out is no answer to it.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test owns its threads")]
+fn an_early_answer_is_an_error() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("the loopback has a free port");
+    let address = listener.local_addr().expect("a bound socket has an address");
+    std::thread::spawn(move || {
+        // All connections stay open, and what they bring is not read.
+        let answered = |mut stream: TcpStream| stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").map(|()| stream);
+        listener.incoming().map(|stream| stream.and_then(answered)).take_while(Result::is_ok).collect::<Vec<_>>()
+    });
+    let huge = Request { upload_bytes: 1 << 30, ..Request::get(0) };
+    let tally = round_of(Load::Saturate, |target| Target { address, connections: 1, requests: vec![huge], ..target }).tally;
+    assert_eq!((tally.completed, tally.errors.total()), (0, tally.errors.content));
+    assert!(tally.errors.content > 0);
+}
+
+/// The first byte of a long answer has a time of its own, which is no later than the last; of a short one it has none.
+#[test]
+fn a_long_answer_has_a_first_byte() {
+    let tally = round(1 << 20, 2, false, uniform(100.0)).tally;
+    assert_eq!((tally.errors.total(), tally.first_byte.len()), (0, tally.planned));
+    assert!(tally.first_byte.max() <= tally.latency.max() && tally.first_byte.mean() < tally.latency.mean());
+    assert_eq!(round(1024, 2, false, uniform(100.0)).tally.first_byte.len(), 0);
+}
+
+/// A paced reader reads no faster than it may, and what it has begun when the round ends is neither an answer nor an error.
+#[test]
+fn a_paced_reader_takes_its_time() {
+    let (bytes_per_s, connections) = (1_000_000, 2);
+    let slow = |target| Target { connections, read_bytes_per_s: Some(bytes_per_s), requests: vec![Request::get(100 << 20)], ..target };
+    let tally = round_of(Load::Saturate, slow).tally;
+    assert_eq!((tally.errors.total(), tally.completed, tally.unfinished), (0, 0, u64::from(connections)), "{:?}", tally.errors);
+    // One read may come at once, before the first rest.
+    let most = u64::from(connections) * (bytes_per_s * WINDOW_NS / 1_000_000_000 + bytes_per_s / 20);
+    assert!((1..=most).contains(&tally.body_bytes), "{} of {most}", tally.body_bytes);
+    let short = |target| Target { read_bytes_per_s: Some(bytes_per_s), ..target };
+    let tally = round_of(uniform(100.0), short).tally;
+    assert_eq!((tally.errors.total(), tally.latency.len(), tally.unfinished), (0, tally.planned, 0));
 }
 
 /// Sends these bodies one after the other on one connection; the status of each answer.

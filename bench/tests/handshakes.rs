@@ -13,6 +13,7 @@ use corelane_bench::connection::ClientTls;
 use corelane_bench::driver::Driver;
 use corelane_bench::driver::Span;
 use corelane_bench::scenario::Load;
+use corelane_bench::scenario::Request;
 use corelane_bench::schedule::Arrivals;
 use corelane_bench::tally::Handshakes;
 use corelane_bench::tally::Tally;
@@ -78,7 +79,8 @@ fn round(tickets: usize, load: Load, client: impl Fn(&Identity) -> ClientTls) ->
         host: "app.bench.local",
         path: "/api/item",
         addresses: None,
-        body_bytes: BODY_BYTES,
+        requests: vec![Request::get(BODY_BYTES)],
+        read_bytes_per_s: None,
     };
     let span = Span { warm_up_ns: 0, window_ns: WINDOW_NS };
     let tally = driver.round(target, load, span, 7, None).expect("the server takes all connections").tally;
