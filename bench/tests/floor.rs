@@ -147,7 +147,7 @@ fn a_client_that_does_not_read_holds_up_nobody() {
     for mode in MODES {
         // In turn: every other connection is poured at.
         let relay = Relay::start(mode, &[upstream(echo), upstream(pour)]);
-        let mut streams: Vec<TcpStream> = (0..8).map(|_| relay.connect()).collect();
+        let mut streams: Vec<TcpStream> = (0..16).map(|_| relay.connect()).collect();
         // The first one has seen whether the relay listens, at the echo.
         let sleepers: Vec<&TcpStream> = streams.iter().step_by(2).collect();
         for mut stream in sleepers {

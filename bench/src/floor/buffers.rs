@@ -24,10 +24,12 @@ struct Place {
 #[repr(C, align(65_536))]
 struct Ring([Place; BUFFERS as usize]);
 
-/// The buffers and the ring in which the kernel finds the free ones. Their bytes are nobody's business here.
+/// The buffers and the ring in which the kernel finds the free ones.
 pub(super) struct Buffers {
     ring: Box<Ring>,
     memory: Vec<u8>,
+    /// Where the memory begins, as a pointer through which it may be written: the kernel does.
+    start: *mut u8,
     tail: u16,
     free: usize,
 }
@@ -35,7 +37,9 @@ pub(super) struct Buffers {
 impl Buffers {
     pub(super) fn new() -> Self {
         let ring = Box::new(Ring(std::array::from_fn(|_| Place::default())));
-        let mut buffers = Self { ring, memory: vec![0; usize::from(BUFFERS) * BUFFER_BYTES], tail: 0, free: 0 };
+        let mut memory = vec![0; usize::from(BUFFERS) * BUFFER_BYTES];
+        let start = memory.as_mut_ptr();
+        let mut buffers = Self { ring, memory, start, tail: 0, free: 0 };
         for id in 0..BUFFERS {
             buffers.give_back(id);
         }
@@ -53,6 +57,17 @@ impl Buffers {
     /// Buffers that the kernel may choose, as far as is known.
     pub(super) fn free(&self) -> usize {
         self.free
+    }
+
+    /// Whether what may stay for long should rather not stay here.
+    pub(super) fn is_low(&self) -> bool {
+        self.free < usize::from(BUFFERS) / 4
+    }
+
+    /// What a buffer holds from a place on, elsewhere.
+    pub(super) fn copy(&self, id: u16, from: usize, length: usize) -> Vec<u8> {
+        let start = usize::from(id) * BUFFER_BYTES + from;
+        self.memory[start..start + length].to_vec()
     }
 
     /// The kernel has said that it chose one.
@@ -73,6 +88,6 @@ impl Buffers {
 
     /// Where a buffer begins.
     pub(super) fn address(&self, id: u16) -> *const u8 {
-        self.memory.as_ptr().wrapping_add(usize::from(id) * BUFFER_BYTES)
+        self.start.wrapping_add(usize::from(id) * BUFFER_BYTES)
     }
 }

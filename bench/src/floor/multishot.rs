@@ -2,7 +2,8 @@
 //!
 //! What has arrived for an end waits in its queue until the next enter, which submits one send for it that may not wait. If the
 //! kernel says nothing by the end of that enter, all was sent, and the buffer is free again. If it says that there was no room, the
-//! rest is submitted as a send that waits.
+//! rest is submitted as a send that waits, and the other end is soon heard no more; what it says until then is copied where buffers
+//! are scarce, for they are common to all.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -106,11 +107,49 @@ enum Sending {
     Waiting,
 }
 
-/// Bytes in a buffer of the pool.
-struct Chunk {
-    id: u16,
-    length: u32,
-    sent: u32,
+/// Bytes that are to be sent.
+enum Chunk {
+    /// In a buffer of the pool, from a place of it on.
+    Pooled { id: u16, from: u32, length: u32 },
+    /// In memory of their own, from a place of it on.
+    Copied { bytes: Vec<u8>, from: usize },
+}
+
+impl Chunk {
+    fn unsent(&self, buffers: &Buffers) -> (*const u8, u32) {
+        match self {
+            Self::Pooled { id, from, length } => (buffers.address(*id).wrapping_add(*from as usize), length - from),
+            Self::Copied { bytes, from } => (bytes[*from..].as_ptr(), (bytes.len() - from) as u32),
+        }
+    }
+
+    /// So many more bytes of it were sent; whether that was the rest.
+    fn advance(&mut self, sent: usize) -> bool {
+        match self {
+            Self::Pooled { from, length, .. } => {
+                *from += sent as u32;
+                from == length
+            }
+            Self::Copied { bytes, from } => {
+                *from += sent;
+                *from == bytes.len()
+            }
+        }
+    }
+
+    /// Leaves the pool.
+    fn spare(&mut self, buffers: &mut Buffers) {
+        if let Self::Pooled { id, from, length } = *self {
+            *self = Self::Copied { bytes: buffers.copy(id, from as usize, (length - from) as usize), from: 0 };
+            buffers.give_back(id);
+        }
+    }
+
+    fn free(self, buffers: &mut Buffers) {
+        if let Self::Pooled { id, .. } = self {
+            buffers.give_back(id);
+        }
+    }
 }
 
 impl End {
@@ -216,10 +255,10 @@ impl Relay {
             // It has failed since.
             let Some(chunk) = end.unsent.front().filter(|_| end.sending == Sending::Due) else { continue };
             more_follows |= end.unsent.len() > 1 || pair.stage != Stage::Open || !is_heard || !self.starved.is_empty();
-            let address = self.buffers.address(chunk.id);
+            let (address, length) = chunk.unsent(&self.buffers);
             // WAITALL: without it a short send would be a success, and so be silent.
             let flags = (SendFlags::DONTWAIT | SendFlags::NOSIGNAL).bits() | RecvFlags::WAITALL.bits();
-            let entry = opcode::Send::new(end.fd(), address, chunk.length).flags(flags as i32).build();
+            let entry = opcode::Send::new(end.fd(), address, length).flags(flags as i32).build();
             end.sending = Sending::Now;
             self.submitted.push(place);
             self.queue.push(&entry.user_data(place.name(Kind::SendNow)).flags(Flags::SKIP_SUCCESS))?;
@@ -252,7 +291,12 @@ impl Relay {
         if let Some(id) = cqueue::buffer_select(completion.flags) {
             self.buffers.take();
             if is_open && completion.result > 0 {
-                self.end(place.other()).unsent.push_back(Chunk { id, length: completion.result as u32, sent: 0 });
+                let mut chunk = Chunk::Pooled { id, from: 0, length: completion.result as u32 };
+                let to = &mut self.pairs[place.pair].ends[1 - place.side];
+                if to.sending == Sending::Waiting && self.buffers.is_low() {
+                    chunk.spare(&mut self.buffers);
+                }
+                to.unsent.push_back(chunk);
                 self.send_soon(place.other());
             } else {
                 self.buffers.give_back(id);
@@ -280,20 +324,20 @@ impl Relay {
 
     /// A send that may not wait had no room for all, or one that may has found some.
     fn sent(&mut self, place: Place, result: i32) -> io::Result<()> {
-        let end = self.end(place);
-        let Some(chunk) = end.unsent.front_mut() else { return Ok(()) };
         if result < 0 && -result != Errno::AGAIN.raw_os_error() {
             return self.fail(place);
         }
-        chunk.sent += result.max(0) as u32;
-        if chunk.sent == chunk.length {
+        let end = &mut self.pairs[place.pair].ends[place.side];
+        let fd = end.fd();
+        if end.unsent.front_mut().is_some_and(|chunk| chunk.advance(result.max(0) as usize)) {
             return self.release(place);
         }
-        let (id, sent, left) = (chunk.id, chunk.sent, chunk.length - chunk.sent);
+        if self.buffers.is_low() {
+            end.unsent.iter_mut().for_each(|chunk| chunk.spare(&mut self.buffers));
+        }
+        let Some((address, length)) = end.unsent.front().map(|chunk| chunk.unsent(&self.buffers)) else { return Ok(()) };
         end.sending = Sending::Waiting;
-        let fd = end.fd();
-        let address = self.buffers.address(id).wrapping_add(sent as usize);
-        let entry = opcode::Send::new(fd, address, left).flags(SendFlags::NOSIGNAL.bits() as i32).build();
+        let entry = opcode::Send::new(fd, address, length).flags(SendFlags::NOSIGNAL.bits() as i32).build();
         self.queue.push(&entry.user_data(place.name(Kind::SendWaiting)))
     }
 
@@ -315,7 +359,7 @@ impl Relay {
         let end = self.end(place);
         end.sending = Sending::Idle;
         if let Some(chunk) = end.unsent.pop_front() {
-            self.buffers.give_back(chunk.id);
+            chunk.free(&mut self.buffers);
         }
         self.send_soon(place);
         self.go_on(place.other())
@@ -326,7 +370,7 @@ impl Relay {
         let end = self.end(place);
         end.sending = Sending::Idle;
         for chunk in std::mem::take(&mut end.unsent) {
-            self.buffers.give_back(chunk.id);
+            chunk.free(&mut self.buffers);
         }
         if self.pairs[place.pair].stage == Stage::Open {
             self.pairs[place.pair].stage = Stage::Ending;
