@@ -21,6 +21,7 @@ use crate::cpu;
 use crate::driver::Driver;
 use crate::driver::Round;
 use crate::driver::Span;
+use crate::floor;
 use crate::host::Host;
 use crate::hosts;
 use crate::hosts::Addresses;
@@ -50,6 +51,8 @@ const STALL_SHARE_MAX: f64 = 0.01;
 pub struct Settings {
     /// Subject first; a name given twice runs twice, as a control.
     pub peers: Vec<String>,
+    /// Whether the relays of the floor run with them, in scenarios that have a floor.
+    pub floor: bool,
     pub scenarios: Vec<Scenario>,
     pub rounds: u32,
     pub span: Span,
@@ -65,8 +68,15 @@ pub struct Settings {
 impl Settings {
     /// How many blocks a comparison has.
     pub fn blocks(&self) -> usize {
-        let blocks = |scenario: &Scenario| scenario.loads.len() * scenario.sides().len() * cast(&self.peers, scenario).len();
+        let blocks = |scenario: &Scenario| scenario.loads.len() * scenario.sides().len() * cast(&self.peers_of(scenario), scenario).len();
         self.scenarios.iter().map(blocks).sum::<usize>() * self.rounds as usize
+    }
+
+    /// Who runs a scenario: the peers, and behind them the floor.
+    fn peers_of(&self, scenario: &Scenario) -> Vec<String> {
+        let has_floor = self.floor && floor::is_under(scenario);
+        let floors = floor::PEERS.into_iter().filter(|name| has_floor && !self.peers.iter().any(|peer| peer == name));
+        self.peers.iter().cloned().chain(floors.map(str::to_owned)).collect()
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
@@ -301,7 +311,8 @@ fn start_all(settings: &Settings, driver: &mut Driver, identity: &Identity, scen
     let addresses = driver.upstream().addresses().to_vec();
     let scratch = settings.scratch.join(&scenario.name);
     let mut peers = Vec::new();
-    for Part { name, label, hosts } in cast(&settings.peers, scenario) {
+    let names = settings.peers_of(scenario);
+    for Part { name, label, hosts } in cast(&names, scenario) {
         let ground = Ground {
             templates: &settings.templates,
             scratch: &scratch,
@@ -475,6 +486,39 @@ mod tests {
         }
         let usage = Usage { cpu_ns: 20_000_000, wait_ns: 0, memory_bytes: 0, peak_bytes: 0 };
         Round { tally, usage: Some(usage), window_ns: 1_000_000_000, driver_busy: 0.5, upstream_opened: 0, strayed: 0, beside: Vec::new() }
+    }
+
+    fn scenario(line: &str) -> Scenario {
+        let text = format!("name = 'x'\nwork = 'w'\nconnections = 1\nbody_bytes = 1\nloads = [{{ mode = 'saturate' }}]\n{line}");
+        toml::from_str(&text).unwrap()
+    }
+
+    /// The floor runs behind the peers, once, and only where a relay does a proxy's work.
+    #[test]
+    fn a_floor_runs_where_there_is_one() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<String>>();
+        let mut settings = Settings {
+            peers: names(&["ours", "floor-ring", "ours"]),
+            floor: true,
+            scenarios: ["", "tls = true", "close = true", "read_bytes_per_s = 1000", "[[beside]]\nkind = 'idle'\nconnections = 1"]
+                .map(scenario)
+                .to_vec(),
+            rounds: 2,
+            span: SPAN,
+            seed: 1,
+            templates: PathBuf::new(),
+            scratch: PathBuf::new(),
+            driver_cpu: 0,
+            proxy_cpu: 0,
+            stop: Arc::default(),
+        };
+        let with_floor = names(&["ours", "floor-ring", "ours", "floor-epoll", "floor-multishot"]);
+        assert_eq!(settings.peers_of(&settings.scenarios[0]), with_floor);
+        assert!(settings.scenarios[1..].iter().all(|scenario| settings.peers_of(scenario) == settings.peers));
+        // What goes on beside the load makes two sides.
+        assert_eq!(settings.blocks(), 2 * (5 + 3 + 3 + 3 + 2 * 3));
+        settings.floor = false;
+        assert_eq!(settings.blocks(), 2 * (3 + 3 + 3 + 3 + 2 * 3));
     }
 
     const SPAN: Span = Span { warm_up_ns: 0, window_ns: 1_000_000_000 };

@@ -98,6 +98,14 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// What this host's limit is: the relays that no proxy can be below, alone; the table goes to standard output
+    Floor {
+        /// A file of `load/` without its ending
+        #[arg(default_value = "keepalive-1k")]
+        scenario: String,
+        #[command(flatten)]
+        how: How,
+    },
     /// Renders a results file anew: page, report and distributions beside it
     Report {
         /// A `.json` file of `results/`
@@ -156,6 +164,9 @@ struct How {
     /// CPU of the proxy; the last one allowed, if not given
     #[arg(long)]
     proxy_cpu: Option<usize>,
+    /// Leaves out the relays of the floor
+    #[arg(long)]
+    no_floor: bool,
     /// Fixes order and arrivals
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -170,6 +181,10 @@ fn main() -> ExitCode {
         Command::Sweep { scenario, peers, from, slo_us, bisections, how } => {
             let climb = Climb { from_per_s: from, arrivals: how.arrivals, slo_us, bisections };
             measure(&[scenario], peers, &how, Some(climb)).and_then(|results| keep(&results, &how))
+        }
+        Command::Floor { scenario, how } => {
+            let peers = floor::PEERS.map(str::to_owned).to_vec();
+            measure(&[scenario], peers, &how, None).map(|results| print!("{}", table::page(&results)))
         }
         Command::Preflight { json } => preflight(json),
         Command::Report { results } => read(&results).and_then(|read| write(&read, &results.with_extension(""))),
@@ -232,6 +247,8 @@ fn measure(scenarios: &[String], peers: Vec<String>, how: &How, climb: Option<Cl
     let scratch = std::env::temp_dir().join(format!("corelane-bench-{}", std::process::id()));
     let settings = Settings {
         peers,
+        // A ladder is about where each proxy's ends.
+        floor: !how.no_floor && climb.is_none(),
         scenarios,
         rounds: how.rounds,
         span: Span { warm_up_ns: (how.warm_up * 1e9) as u64, window_ns: (how.seconds * 1e9) as u64 },

@@ -12,6 +12,7 @@ use crate::compare::Results;
 use crate::compare::Series;
 use crate::contrast;
 use crate::contrast::Contrast;
+use crate::floor;
 use crate::preflight;
 use crate::preflight::Finding;
 use crate::statistics;
@@ -27,7 +28,8 @@ const DRIVER_BOUND: f64 = 0.97;
 /// Intervals are resampled from this seed: the same blocks give the same page.
 const SEED: u64 = 1;
 
-/// One peer under one load. Ratios are subject over peer: below 1 the subject costs less or waits less.
+/// One peer under one load. Ratios are subject over peer: below 1 the subject costs less or waits less. Only `floor_ratio` is that of
+/// the peer itself: its CPU time over that of the lowest relay.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
     pub peer: String,
@@ -37,6 +39,8 @@ pub struct Row {
     pub requests_per_s: Option<f64>,
     pub cpu_us: Option<f64>,
     pub cpu_ratio: Option<Ratio>,
+    /// `None` for the lowest relay, which is the floor.
+    pub floor_ratio: Option<Ratio>,
     pub p50_us: Option<f64>,
     pub p99_us: Option<f64>,
     pub p999_us: Option<f64>,
@@ -52,13 +56,36 @@ pub struct Row {
 }
 
 /// The blocks a table counts: the clean ones, where every peer has at least half of them clean; else all that are not fatal.
+///
+/// Proxies and the relays of the floor are judged apart: a relay answers sooner, and so is late sooner.
 pub(crate) fn counted(series: &Series) -> impl Fn(&Block) -> bool {
-    let strict = series.peers.iter().all(|peer| {
+    let is_clean = |peer: &String| {
         let of_peer: Vec<&Block> = series.blocks.iter().filter(|block| block.peer == *peer).collect();
         let clean = of_peer.iter().filter(|block| block.marks.is_empty()).count();
         clean * 2 >= of_peer.len()
-    });
-    move |block| if strict { block.marks.is_empty() } else { !block.marks.iter().any(|mark| mark.is_fatal()) }
+    };
+    let (floors, proxies): (Vec<&String>, Vec<&String>) = series.peers.iter().partition(|peer| floor::is_floor(peer));
+    let (floors, proxies) = (floors.into_iter().all(is_clean), proxies.into_iter().all(is_clean));
+    move |block| {
+        let strict = if floor::is_floor(&block.peer) { floors } else { proxies };
+        if strict { block.marks.is_empty() } else { !block.marks.iter().any(|mark| mark.is_fatal()) }
+    }
+}
+
+/// The relay that costs least, by its median.
+fn lowest_floor(series: &Series) -> Option<&str> {
+    let counts = counted(series);
+    let cost = |peer: &String| {
+        let blocks = series.blocks.iter().filter(|block| block.peer == *peer && counts(block));
+        statistics::median(&blocks.filter_map(Block::cpu_us).collect::<Vec<_>>())
+    };
+    let floors = series.peers.iter().filter(|peer| floor::is_floor(peer)).filter_map(|peer| Some((peer, cost(peer)?)));
+    floors.min_by(|one, other| one.1.total_cmp(&other.1)).map(|(peer, _)| peer.as_str())
+}
+
+/// Whether there is something to be a multiple of.
+pub(crate) fn has_floor(series: &Series) -> bool {
+    series.peers.iter().any(|peer| floor::is_floor(peer))
 }
 
 /// All latencies of a peer's counted blocks.
@@ -72,20 +99,22 @@ pub fn rows(series: &Series) -> Vec<Row> {
     let counts = counted(series);
     let used = |peer: &str| series.blocks.iter().filter(|block| block.peer == peer && counts(block)).collect::<Vec<_>>();
     let subject = series.peers.first().map(|peer| used(peer)).unwrap_or_default();
+    let lowest = lowest_floor(series);
+    let floor = lowest.map(used).unwrap_or_default();
     let random = Rng::with_seed(SEED);
+    // Of pairs of the same round, so that whatever disturbed it disturbed both.
+    let cpu_ratio = |pairs: &[(&Block, &Block)]| {
+        let (ours, theirs): (Vec<f64>, Vec<f64>) =
+            pairs.iter().filter_map(|(ours, theirs)| Some((ours.cpu_us()?, theirs.cpu_us()?))).unzip();
+        statistics::paired_ratio(&ours, &theirs, &mut random.clone())
+    };
     let row = |peer: &String| {
         let all: Vec<&Block> = series.blocks.iter().filter(|block| block.peer == *peer).collect();
         let blocks = used(peer);
         let of = |value: fn(&Block) -> Option<f64>| statistics::median(&blocks.iter().filter_map(|block| value(block)).collect::<Vec<_>>());
         let latency = statistics::pool(blocks.iter().map(|block| &block.round.tally.latency));
         let is_subject = series.peers.first() == Some(peer);
-        // Pairs of the same round, so that whatever disturbed it disturbed both.
         let pairs: Vec<(&Block, &Block)> = if is_subject { Vec::new() } else { paired(&subject, &blocks) };
-        let cpu_ratio = || {
-            let (ours, theirs): (Vec<f64>, Vec<f64>) =
-                pairs.iter().filter_map(|(ours, theirs)| Some((ours.cpu_us()?, theirs.cpu_us()?))).unzip();
-            statistics::paired_ratio(&ours, &theirs, &mut random.clone())
-        };
         let histograms: (Vec<&Histogram<u64>>, Vec<&Histogram<u64>>) =
             pairs.iter().map(|(ours, theirs)| (&ours.round.tally.latency, &theirs.round.tally.latency)).unzip();
         let waits = series.has_latency();
@@ -100,7 +129,8 @@ pub fn rows(series: &Series) -> Vec<Row> {
             used: blocks.len(),
             requests_per_s: of(|block| Some(block.requests_per_s())),
             cpu_us: of(Block::cpu_us),
-            cpu_ratio: cpu_ratio(),
+            cpu_ratio: cpu_ratio(&pairs),
+            floor_ratio: if lowest == Some(peer) { None } else { cpu_ratio(&paired(&blocks, &floor)) },
             p50_us: quantile(0.5),
             p99_us: quantile(0.99),
             p999_us: quantile(0.999),
@@ -138,6 +168,9 @@ pub fn page(results: &Results) -> String {
         command = results.command,
         reading = reading(subject),
     );
+    if results.measured.series.iter().any(has_floor) {
+        let _infallible = write!(page, "\n{FLOOR}\n");
+    }
     if results.measured.partial {
         let _infallible = write!(page, "\n**Partial**: {PARTIAL}\n");
     }
@@ -210,6 +243,9 @@ impl Table {
         let rows = rows(series);
         let waits = series.has_latency();
         let mut header = vec!["", "requests/s", "CPU µs", "ratio"];
+        if has_floor(series) {
+            header.push("× floor");
+        }
         if waits {
             header.extend(["p50 µs", "ratio", "p99 µs", "ratio", "p99.9 µs", "ratio"]);
         }
@@ -226,7 +262,8 @@ impl Table {
                 series.span.window_ns as f64 / 1e9,
                 series.span.warm_up_ns as f64 / 1e9
             ),
-            disturbed: rows.iter().any(|row| row.used > row.clean),
+            // Of the subject and its like: relays are judged apart.
+            disturbed: rows.iter().any(|row| row.used > row.clean && floor::is_floor(&row.peer) == floor::is_floor(&rows[0].peer)),
             header,
             rows: rows.iter().map(|row| cells(row, series)).collect(),
         }
@@ -331,6 +368,11 @@ impl Table {
     }
 }
 
+/// What the floor is, on a page that has one.
+pub(crate) const FLOOR: &str = "The floor is a relay between fixed pairs of connections that reads nothing of what it moves: two receives and two sends a request, by \
+     epoll, by io_uring step by step, and by io_uring with multishot receives. × floor is a peer's CPU time over that of the relay with \
+     the lowest median, in the same rounds.";
+
 /// What is said of a run that was ended early.
 pub(crate) const PARTIAL: &str =
     "the run was interrupted; what was not reached by then is missing, and the last series may have fewer rounds.";
@@ -340,6 +382,14 @@ pub(crate) const DISTURBED: &str = "too few blocks were clean (last column), so 
 
 fn cells(row: &Row, series: &Series) -> Vec<String> {
     let mut cells = vec![row.peer.clone(), throughput(row), number(row.cpu_us, 1), ratio(row.cpu_ratio)];
+    if has_floor(series) {
+        // Never bold: above 1 is where everybody is.
+        cells.push(if lowest_floor(series) == Some(&row.peer) {
+            "floor".to_owned()
+        } else {
+            row.floor_ratio.map(told).unwrap_or_default()
+        });
+    }
     if series.has_latency() {
         for (value, of) in [(row.p50_us, row.p50_ratio), (row.p99_us, row.p99_ratio), (row.p999_us, row.p999_ratio)] {
             cells.extend([number(value, 0), ratio(of)]);
@@ -385,8 +435,12 @@ fn number(value: Option<f64>, decimals: usize) -> String {
 
 fn ratio(ratio: Option<Ratio>) -> String {
     let Some(ratio) = ratio else { return String::new() };
-    let text = format!("{:.2} ({:.2}–{:.2})", ratio.ratio, ratio.low, ratio.high);
+    let text = told(ratio);
     if ratio.claim() == Claim::Level { text } else { format!("**{text}**") }
+}
+
+fn told(ratio: Ratio) -> String {
+    format!("{:.2} ({:.2}–{:.2})", ratio.ratio, ratio.low, ratio.high)
 }
 
 #[cfg(test)]
@@ -433,6 +487,39 @@ mod tests {
         series.scenario.handshakes = Some(scenario::Handshakes::Resumed);
         let text = table(&series);
         assert!(text.contains("| resumed |") && text.contains("| 75.0 % |") && text.contains("| – % |"), "{text}");
+    }
+
+    /// The floor is the relay that costs least; everybody else's cost is a multiple of it, round by round.
+    #[test]
+    fn a_cost_is_a_multiple_of_the_lowest_relay() {
+        let round = |number: u32| {
+            let host = u64::from(number) + 1;
+            let costs = [("ours", 24), ("theirs", 30), ("floor-ring", 21), ("floor-multishot", 20)];
+            costs.map(|(peer, cpu_us)| block(peer, number, cpu_us * host, vec![]))
+        };
+        let mut series = series((0..4).flat_map(round).collect());
+        assert!(!table(&series).contains("× floor"));
+        series.peers.extend(["floor-ring", "floor-multishot"].map(str::to_owned));
+        let multiples: Vec<Option<f64>> = rows(&series).iter().map(|row| row.floor_ratio.map(|ratio| ratio.ratio)).collect();
+        for (multiple, wanted) in multiples.into_iter().zip([Some(1.2), Some(1.5), Some(1.05), None]) {
+            assert_eq!(multiple.map(|multiple| (multiple * 1e6).round()), wanted.map(|wanted| wanted * 1e6));
+        }
+        let text = table(&series);
+        assert!(text.contains("| × floor |") && text.contains("| 1.20 (1.20–1.20) |") && text.contains("| floor |"), "{text}");
+    }
+
+    /// Whether relays were disturbed is their own affair: the proxies' clean blocks count all the same, and theirs do not.
+    #[test]
+    fn a_floor_is_judged_apart() {
+        let mut series = series(vec![]);
+        series.peers.push("floor-ring".to_owned());
+        for number in 0..4 {
+            let late = || if number == 3 { vec![Mark::Late] } else { vec![] };
+            series.blocks.extend([block("ours", number, 10, late()), block("theirs", number, 20, vec![])]);
+            series.blocks.push(block("floor-ring", number, 5, vec![Mark::Late]));
+        }
+        assert_eq!(rows(&series).iter().map(|row| row.used).collect::<Vec<_>>(), [3, 4, 4]);
+        assert!(!table(&series).contains("**Disturbed**"));
     }
 
     /// A loss stands in the table as a win does.

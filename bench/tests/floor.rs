@@ -185,6 +185,22 @@ fn a_gone_client_frees_its_pair() {
     }
 }
 
+/// The three beside each other on real loads: all answers are right, and the table says which of them is the floor.
+#[test]
+fn a_host_has_a_floor() {
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_corelane-bench"));
+    bench.args(["floor", "--directory", env!("CARGO_MANIFEST_DIR"), "--rounds", "2", "--seconds", "0.3", "--warm-up", "0.1"]);
+    bench.args(["--rate", "saturate", "--rate", "200"]);
+    let output = bench.output().unwrap();
+    let (page, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{told}");
+    for mode in MODES {
+        let rows: Vec<&str> = page.lines().filter(|line| line.starts_with(&format!("| floor-{mode} |"))).collect();
+        assert!(rows.len() == 2 && rows.iter().all(|row| row.contains("| 0 |")), "no errors under either load:\n{page}");
+    }
+    assert_eq!(page.matches("| floor |").count(), 2, "{page}");
+}
+
 /// A client whose upstream refuses is closed, and the next one is served as if nothing had been.
 #[test]
 fn a_refused_client_is_closed() {

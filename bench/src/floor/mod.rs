@@ -22,8 +22,12 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
+use crate::scenario::Scenario;
+
 /// Its directories of `peers/`.
 pub const PEERS: [&str; 3] = ["floor-epoll", "floor-ring", "floor-multishot"];
+/// What their names have in common.
+const PREFIX: &str = "floor-";
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 65_535;
@@ -31,6 +35,20 @@ const BACKLOG: i32 = 65_535;
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 /// Bytes moved at once.
 const BUFFER_BYTES: usize = 64 << 10;
+
+/// Whether this peer is a relay, and so nobody's competitor.
+pub fn is_floor(peer: &str) -> bool {
+    peer.starts_with(PREFIX)
+}
+
+/// Whether a relay does what a proxy does under this scenario, but for the thinking.
+///
+/// With TLS the proxy has the handshakes and the cipher beside; where each request has a client connection of its own, the relay has an
+/// upstream connection of its own too; what goes on beside the load may be either of them, or a change that a relay knows nothing of;
+/// and where readers take their time, waiting is measured and not work.
+pub fn is_under(scenario: &Scenario) -> bool {
+    !scenario.tls && !scenario.close && scenario.beside.is_empty() && scenario.read_bytes_per_s.is_none()
+}
 
 /// How a relay asks the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -85,7 +85,7 @@ pub(super) fn percentiles(series: &Series, styles: &[Style]) -> Markup {
 type Entry<'a> = (&'a str, Ratio);
 
 /// Ratios of the subject to each peer, with their intervals; left of 1 the subject costs or waits less.
-pub(super) fn forest(rows: &[Row]) -> Markup {
+pub(super) fn forest(rows: &[&Row]) -> Markup {
     let entries = |(name, ratio): Metric| -> (&str, Vec<Entry<'_>>) {
         (name, rows.iter().filter_map(|row| Some((row.peer.as_str(), ratio(row)?))).collect())
     };

@@ -18,6 +18,7 @@ use self::style::Style;
 use crate::compare::Mark;
 use crate::compare::Results;
 use crate::compare::Series;
+use crate::floor;
 use crate::hgrm::slug;
 use crate::statistics::Ratio;
 use crate::sweep;
@@ -47,7 +48,8 @@ pub fn page(results: &Results) -> String {
     };
     let sections: Vec<Section<'_>> = others.into_iter().map(section).collect();
     let subject = versions.first().map_or("", |version| &version.peer);
-    let others: Vec<&str> = styles.iter().skip(1).filter(|style| style.class != "control").map(|style| style.peer.as_str()).collect();
+    let is_other = |style: &&Style| style.class != "control" && !floor::is_floor(&style.peer);
+    let others: Vec<&str> = styles.iter().skip(1).filter(is_other).map(|style| style.peer.as_str()).collect();
     let title = if others.is_empty() { subject.to_owned() } else { format!("{subject} beside {}", others.join(", ")) };
     let page = html! {
         (DOCTYPE)
@@ -66,7 +68,7 @@ pub fn page(results: &Results) -> String {
                 (overview(&sections, &styles, subject))
                 @for ladder in &ladders { (climb(ladder, &styles)) }
                 @for section in &sections { (series(section, &styles)) }
-                (method(subject))
+                (method(subject, results.measured.series.iter().any(table::has_floor)))
             }
         }
     };
@@ -137,7 +139,9 @@ const METRICS: [Metric; 4] =
 
 /// All series in one table: which ratios are claimed, and which way.
 fn overview(sections: &[Section<'_>], styles: &[Style], subject: &str) -> Markup {
-    let peers: Vec<&Style> = styles.iter().skip(1).collect();
+    let peers: Vec<&Style> = styles.iter().skip(1).filter(|style| !floor::is_floor(&style.peer)).collect();
+    let floors: Vec<Option<Ratio>> = sections.iter().map(|section| section.rows.first().and_then(|row| row.floor_ratio)).collect();
+    let has_floor = floors.iter().any(Option::is_some);
     let is_known = |metric: &&Metric| sections.iter().flat_map(|section| &section.rows).any(|row| metric.1(row).is_some());
     let metrics: Vec<&Metric> = METRICS.iter().filter(is_known).collect();
     // A rule before the first column of each peer.
@@ -149,25 +153,29 @@ fn overview(sections: &[Section<'_>], styles: &[Style], subject: &str) -> Markup
                 "Ratios " (subject) " over the peer: below 1, " (subject) " costs or waits less. "
                 b class="lower" { "Less" } " and " b class="higher" { "more" }
                 " where the 95 % interval excludes 1 and the effect is 3 % or more; grey where nothing can be claimed."
+                @if has_floor { " Beside them its CPU time as a multiple of the floor's." }
             }
             div class="scroll" {
                 table {
                     thead {
                         tr {
                             th {}
+                            @if has_floor { th class="peer first" { "floor" } }
                             @for peer in &peers {
                                 th class="peer first" colspan=(metrics.len()) { (peer.peer) @if peer.class == "control" { " (control)" } }
                             }
                         }
                         tr {
                             th {}
+                            @if has_floor { th class="first" { "CPU" } }
                             @for _ in &peers { @for (place, (name, _)) in metrics.iter().enumerate() { th class=(border(place)) { (name) } } }
                         }
                     }
                     tbody {
-                        @for section in sections {
+                        @for (section, floor) in sections.iter().zip(&floors) {
                             tr {
                                 td { a href={ "#" (anchor(section.series)) } { (section.table.title) } }
+                                @if has_floor { (multiple_cell(*floor)) }
                                 @for peer in &peers {
                                     @let row = section.rows.iter().find(|row| row.peer == peer.peer);
                                     @for (place, (_, ratio)) in metrics.iter().enumerate() {
@@ -190,6 +198,16 @@ fn ratio_cell(ratio: Option<Ratio>, border: &str) -> Markup {
                 (format!("{:.2}", ratio.ratio))
             },
             None => td class={ "level " (border) } { "–" },
+        }
+    }
+}
+
+/// A multiple of the floor claims nothing.
+fn multiple_cell(ratio: Option<Ratio>) -> Markup {
+    html! {
+        @match ratio {
+            Some(ratio) => td class="first" title=(format!("{:.2}–{:.2}", ratio.low, ratio.high)) { (format!("× {:.2}", ratio.ratio)) },
+            None => td class="level first" { "–" },
         }
     }
 }
@@ -236,10 +254,10 @@ fn series(section: &Section<'_>, styles: &[Style]) -> Markup {
                     (charts::percentiles(series, styles))
                 }
             }
-            @if rows.iter().any(|row| row.cpu_ratio.is_some()) {
+            @if rows.iter().any(|row| row.cpu_ratio.is_some() && !floor::is_floor(&row.peer)) {
                 figure {
                     figcaption { b { "Ratios to each peer" } ", 95 % intervals by resampling whole rounds" }
-                    (charts::forest(rows))
+                    (charts::forest(&rows.iter().filter(|row| !floor::is_floor(&row.peer)).collect::<Vec<_>>()))
                 }
             }
             @if let Some(seconds) = charts::seconds(series, styles) {
@@ -319,10 +337,11 @@ fn marks(series: &Series) -> Markup {
 }
 
 /// How it was measured and what may be read from it.
-fn method(subject: &str) -> Markup {
+fn method(subject: &str, has_floor: bool) -> Markup {
     html! {
         h2 id="method" { "How to read this" }
         p { (table::reading(subject).replace("**bold**", "bold")) }
+        @if has_floor { p { (table::FLOOR) } }
         p {
             "In each round every proxy runs once, in random order, under the same schedule of due times; a peer called “again” is the subject a "
             "second time, and what it differs by is what this host cannot resolve. Saturated series are closed loops: they say what a "
@@ -413,6 +432,28 @@ mod tests {
         assert_eq!(count("ring "), 4 * peers);
         let rows = document.descendants().filter(|node| node.has_tag_name("tr")).count();
         assert_eq!(rows, (1 + peers) + (1 + peers * results.measured.series.len()));
+    }
+
+    /// The floor is what the subject is a multiple of, and in no chart or heading a peer to be held against.
+    #[test]
+    fn a_floor_is_no_competitor() {
+        let mut results = sample::results();
+        let names = results.measured.versions.iter_mut().map(|version| &mut version.peer);
+        let names = names.chain(results.measured.series.iter_mut().flat_map(|series| {
+            let blocks = series.blocks.iter_mut().map(|block| &mut block.peer);
+            series.peers.iter_mut().chain(blocks)
+        }));
+        for name in names.filter(|name| name.starts_with('<')) {
+            "floor-ring".clone_into(name);
+        }
+        let xml = as_xml(&page(&results));
+        let document = roxmltree::Document::parse(&xml).unwrap();
+        let texts: Vec<&str> = document.descendants().filter(|node| node.is_text()).filter_map(|node| node.text()).collect();
+        assert!(texts.contains(&"ours beside theirs"), "the title");
+        assert_eq!(texts.iter().filter(|text| **text == "× 0.50").count(), results.measured.series.len(), "ours costs 20 µs, the floor 40");
+        let ratios = texts.iter().filter(|text| text.contains("against floor-ring")).count();
+        assert_eq!((ratios, texts.contains(&table::FLOOR)), (0, true));
+        assert!(!page(&sample::results()).contains("× "));
     }
 
     /// A run without rounds, without peers beside the subject or without seconds has a page too.
