@@ -60,6 +60,10 @@ pub enum UpstreamFault {
     NoEndpoint(&'static str),
     /// Refused, unreachable, or no answer to the connect in time (503).
     ConnectFailed,
+    /// This host has no local port left for a connection to it (503).
+    NoPort,
+    /// This host has no descriptor or memory left for a socket (503).
+    NoSocket,
     /// TLS towards the endpoint failed (502).
     TlsFailed,
     /// It closed or reset before a head (502).
@@ -81,6 +85,7 @@ impl Fault {
             Self::Downstream(fault) => fault.status(),
             Self::Upstream { fault, .. } => match fault {
                 UpstreamFault::NoEndpoint(_) | UpstreamFault::ConnectFailed | UpstreamFault::Overloaded => Some(503),
+                UpstreamFault::NoPort | UpstreamFault::NoSocket => Some(503),
                 UpstreamFault::TlsFailed | UpstreamFault::Closed | UpstreamFault::MalformedResponse => Some(502),
                 UpstreamFault::Timeout => Some(504),
                 UpstreamFault::Truncated => None,
@@ -95,6 +100,8 @@ impl Fault {
             Self::Upstream { fault, .. } => match fault {
                 UpstreamFault::NoEndpoint(why) => why,
                 UpstreamFault::ConnectFailed => "upstream_connect_failed",
+                UpstreamFault::NoPort => "local_ports_exhausted",
+                UpstreamFault::NoSocket => "local_sockets_exhausted",
                 UpstreamFault::TlsFailed => "upstream_tls_failed",
                 UpstreamFault::Closed => "upstream_closed",
                 UpstreamFault::MalformedResponse => "upstream_malformed_response",
@@ -108,6 +115,13 @@ impl Fault {
     /// Whether another endpoint may be tried whatever the method: only where no endpoint can have acted on the request.
     pub fn may_retry(self) -> bool {
         matches!(self, Self::Upstream { sent: Sent::Nothing, .. })
+    }
+}
+
+impl UpstreamFault {
+    /// Whether it says something about the endpoint: what this host lacks does not.
+    pub fn blames_endpoint(self) -> bool {
+        !matches!(self, Self::NoEndpoint(_) | Self::NoPort | Self::NoSocket | Self::Overloaded)
     }
 }
 

@@ -90,6 +90,24 @@ pub fn pin_current_thread(cpus: &[usize]) {
     }
 }
 
+/// What this host had none left of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortage {
+    /// Local ports towards one address.
+    Ports,
+    /// Descriptors, or memory for a socket.
+    Sockets,
+}
+
+/// What this host lacked for a connection that failed; `None` where the failure is the other side's.
+pub fn shortage(error: &io::Error) -> Option<Shortage> {
+    match error.raw_os_error()? {
+        libc::EADDRNOTAVAIL => Some(Shortage::Ports),
+        libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM => Some(Shortage::Sockets),
+        _ => None,
+    }
+}
+
 /// A new TCP socket for an address of this family.
 pub(crate) fn new_socket(address: &SocketAddr) -> io::Result<RawFd> {
     let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };

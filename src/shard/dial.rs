@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::http::fault::UpstreamFault;
+use crate::net::limits;
+use crate::net::limits::Shortage;
 use crate::net::socket::Socket;
 use crate::net::stream::Stream;
 use crate::net::tls::Session;
@@ -20,7 +22,7 @@ use crate::snapshot::settings::Settings;
 /// `fresh_only`: a kept connection has failed this request already.
 ///
 /// # Errors
-/// `ConnectFailed`, `TlsFailed`: no byte of the request was sent.
+/// `ConnectFailed`, `NoPort`, `NoSocket`, `TlsFailed`: no byte of the request was sent.
 pub(crate) async fn lease(
     shard: &Rc<Shard>,
     pool: &Rc<ClusterPool>,
@@ -39,7 +41,11 @@ pub(crate) async fn lease(
     let connecting = Socket::connect(&shard.ring, address, connect_timeout.as_millis() as u64);
     let socket = connecting.await.map_err(|error| {
         tracing::debug!(%address, %error, "connecting to an endpoint failed");
-        UpstreamFault::ConnectFailed
+        match limits::shortage(&error) {
+            Some(Shortage::Ports) => UpstreamFault::NoPort,
+            Some(Shortage::Sockets) => UpstreamFault::NoSocket,
+            None => UpstreamFault::ConnectFailed,
+        }
     })?;
     shard.metrics.upstream_connection_opened();
     let mut stream = Stream::plain(socket);

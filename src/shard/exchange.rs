@@ -213,7 +213,7 @@ impl Exchange<'_> {
             let mut lease = match dial::lease(self.shard, &pool, cluster, &self.snapshot.settings, endpoint, connect, fresh_only).await {
                 Ok(lease) => lease,
                 Err(fault) => {
-                    pool.failed(address, Failure::Connect, self.shard.ring.now_us());
+                    pool.connect_failed(address, fault, self.shard.ring.now_us());
                     excluded.push(endpoint as u16);
                     if last || !retry.on_error {
                         return Err(before_answer(fault, Sent::Nothing));

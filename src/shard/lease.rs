@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::http::fault::UpstreamFault;
 use crate::net::stream::Stream;
 use crate::snapshot::cluster::Cluster;
 use crate::snapshot::cluster::Health;
@@ -78,9 +79,11 @@ impl ClusterPool {
         self.balance.borrow().is_suspect(endpoint, now_us)
     }
 
-    /// A connect, a request or an answer went wrong at this endpoint.
-    pub(crate) fn failed(&self, address: SocketAddr, failure: Failure, now_us: u64) {
-        self.balance.borrow_mut().failed(address, failure, now_us);
+    /// No connection to this endpoint came about. What this host lacked is not held against it.
+    pub(crate) fn connect_failed(&self, address: SocketAddr, fault: UpstreamFault, now_us: u64) {
+        if fault.blames_endpoint() {
+            self.balance.borrow_mut().failed(address, Failure::Connect, now_us);
+        }
     }
 
     /// An idle connection to `address` that is as it was left; none where the pool wants a fresh one.
