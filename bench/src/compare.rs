@@ -423,6 +423,11 @@ impl Block {
         self.round.usage.map(|usage| usage.memory_bytes as f64 / f64::from(1 << 20))
     }
 
+    /// The most memory of the proxy within the window.
+    pub fn peak_mb(&self) -> Option<f64> {
+        self.round.usage.map(|usage| usage.peak_bytes as f64 / f64::from(1 << 20))
+    }
+
     /// Bytes of bodies, either way, in millions per second.
     pub fn mb_per_s(&self) -> f64 {
         self.round.tally.body_bytes as f64 * 1e3 / self.round.window_ns as f64
@@ -439,9 +444,10 @@ impl Block {
         let tally = &self.round.tally;
         let quantile = |quantile| tally::quantile_us(&tally.latency, quantile);
         format!(
-            "{:<16} {:>8.0}/s {:>6.2} CPU us, p50 {:>6.0} p99 {:>6.0} us, lateness p99.9 {:>4.0} us, driver {:>3.0} % busy, errors {} {}",
+            "{:<16} {:>8.0}/s {:>5.0} MB/s {:>6.2} CPU us, p50 {:>6.0} p99 {:>6.0} us, lateness p99.9 {:>4.0} us, driver {:>3.0} % busy, errors {} {}",
             self.peer,
             self.requests_per_s(),
+            self.mb_per_s(),
             self.cpu_us().unwrap_or(0.0),
             quantile(0.5),
             quantile(0.99),

@@ -187,6 +187,7 @@ fn changes(before: &Series, after: &Series, peer: &str, reference: Option<&str>)
 struct Rounds<'a> {
     alone: Vec<&'a Block>,
     paired: Vec<(&'a Block, &'a Block)>,
+    series: &'a Series,
 }
 
 impl<'a> Rounds<'a> {
@@ -195,17 +196,17 @@ impl<'a> Rounds<'a> {
         let of = |peer: &str| series.blocks.iter().filter(|block| block.peer == peer && counts(block)).collect::<Vec<&Block>>();
         let alone = of(peer);
         let paired = reference.map(|reference| table::paired(&alone, &of(reference))).unwrap_or_default();
-        Self { alone, paired }
+        Self { alone, paired, series }
     }
 
-    /// Logarithms of CPU time per request.
+    /// Logarithms of CPU time per request, or per MB of streams.
     fn costs(&self) -> Vec<f64> {
-        self.alone.iter().filter_map(|block| Some(block.cpu_us()?.ln())).collect()
+        self.alone.iter().filter_map(|block| Some(self.series.cost_us(block)?.ln())).collect()
     }
 
     /// Logarithms of its ratio to the reference's.
     fn relative_costs(&self) -> Vec<f64> {
-        self.paired.iter().filter_map(|(ours, theirs)| Some((ours.cpu_us()? / theirs.cpu_us()?).ln())).collect()
+        self.paired.iter().filter_map(|(ours, theirs)| Some((self.series.cost_us(ours)? / self.series.cost_us(theirs)?).ln())).collect()
     }
 
     fn latencies(&self) -> Vec<&'a Histogram<u64>> {
@@ -214,9 +215,10 @@ impl<'a> Rounds<'a> {
 }
 
 fn cpu_change(before: &Rounds<'_>, after: &Rounds<'_>) -> Option<Change> {
-    let typical = |rounds: &Rounds<'_>| statistics::median(&rounds.alone.iter().filter_map(|block| block.cpu_us()).collect::<Vec<_>>());
+    let typical =
+        |rounds: &Rounds<'_>| statistics::median(&rounds.alone.iter().filter_map(|block| rounds.series.cost_us(block)).collect::<Vec<_>>());
     Some(Change {
-        metric: "CPU µs",
+        metric: if after.series.scenario.has_streams() { "CPU µs per MB" } else { "CPU µs" },
         before: typical(before)?,
         after: typical(after)?,
         relative: mean_change(&before.relative_costs(), &after.relative_costs()),

@@ -5,21 +5,29 @@ use std::fmt::Write;
 use hdrhistogram::Histogram;
 
 use crate::compare::Series;
+use crate::streams;
 use crate::table;
+use crate::table::Times;
 use crate::tally;
 
 /// Lines for each halving of the distance to 100 %.
 const TICKS_PER_HALF: u32 = 5;
 
-/// One file per peer, name and text, of the blocks that the table counts.
+/// One file per peer, name and text, of the blocks that the table counts, and a second one where answers have a first byte of their own.
 ///
 /// A closed loop of several connections has none: its times say nothing about waiting.
 pub fn files(series: &Series) -> Vec<(String, String)> {
     if !series.has_latency() {
         return Vec::new();
     }
-    let name = |peer: &str| [&series.scenario.name, &under(series), peer].map(slug).join(".") + ".hgrm";
-    series.peers.iter().map(|peer| (name(peer), text(&table::pooled(series, peer)))).collect()
+    let mut kinds: Vec<(&str, Times)> = vec![(".hgrm", |tally| &tally.latency)];
+    if streams::has_first_bytes(series) {
+        kinds.push((".first-byte.hgrm", |tally| &tally.first_byte));
+    }
+    let name = |peer: &str| [&series.scenario.name, &under(series), peer].map(slug).join(".");
+    let of =
+        |peer: &String| kinds.iter().map(|(ending, times)| (name(peer) + ending, text(&table::pooled(series, peer, *times)))).collect();
+    series.peers.iter().flat_map(|peer| -> Vec<(String, String)> { of(peer) }).collect()
 }
 
 /// The load, and what goes on beside it.

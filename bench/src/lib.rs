@@ -4,7 +4,7 @@
 //! answers and `client` asks, one `exchange` after the other on each of its connections; `beside` is whatever goes on besides;
 //! `timeline` keeps the seconds of a round, `driver` runs all in one thread for one; `peers` starts the proxies from each `template`
 //! and `change` changes them while they serve; `compare` interleaves rounds and `sweep` climbs; `host` and `preflight` tell on what;
-//! `statistics`, `contrast`, `table`, `report`, `hgrm`, `html` and `diff` say what came out.
+//! `statistics`, `contrast`, `streams`, `table`, `report`, `hgrm`, `html` and `diff` say what came out.
 //!
 //! `floor` stands apart: relays that are started like proxies, and that no proxy can be below.
 
@@ -36,6 +36,7 @@ mod sample;
 pub mod scenario;
 pub mod schedule;
 pub mod statistics;
+pub mod streams;
 pub mod sweep;
 pub mod table;
 pub mod tally;

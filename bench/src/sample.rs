@@ -15,6 +15,7 @@ use crate::host::Host;
 use crate::preflight::Finding;
 use crate::preflight::Verdict;
 use crate::scenario::Load;
+use crate::scenario::Request;
 use crate::scenario::Scenario;
 use crate::schedule::Arrivals;
 use crate::tally;
@@ -89,6 +90,22 @@ pub(crate) fn accompanied() -> Results {
         blocks: blocks.collect(),
     };
     results.measured.series.push(beside);
+    results
+}
+
+/// The scenario `stream-1m` under an open load: half of the requests are long answers, half of them uploads.
+pub(crate) fn streams() -> Results {
+    let mut results = results();
+    results.measured.series.truncate(2);
+    results.measured.series.remove(0);
+    let series = &mut results.measured.series[0];
+    let half = |body_bytes, upload_bytes| Request { share: 0.5, body_bytes, upload_bytes };
+    let requests = vec![half(1_000_000, 0), half(0, 1_000_000)];
+    series.scenario = Scenario { name: "stream-1m".to_owned(), body_bytes: None, requests, ..series.scenario.clone() };
+    for tally in series.blocks.iter_mut().map(|block| &mut block.round.tally) {
+        tally.body_bytes = tally.completed * 1_000_000;
+        tally.first_byte = tally.latency.clone();
+    }
     results
 }
 

@@ -18,10 +18,13 @@ use crate::preflight::Finding;
 use crate::statistics;
 use crate::statistics::Claim;
 use crate::statistics::Ratio;
+use crate::streams;
+use crate::streams::Streams;
 use crate::sweep;
 use crate::sweep::Curve;
 use crate::sweep::Ladder;
 use crate::sweep::Point;
+use crate::tally::Tally;
 
 /// Driver and upstream busier than this are the limit themselves.
 const DRIVER_BOUND: f64 = 0.97;
@@ -37,6 +40,7 @@ pub struct Row {
     pub clean: usize,
     pub used: usize,
     pub requests_per_s: Option<f64>,
+    /// For each request; the ratio is of that, or of streams that for each MB.
     pub cpu_us: Option<f64>,
     pub cpu_ratio: Option<Ratio>,
     /// `None` for the lowest relay, which is the floor.
@@ -53,7 +57,12 @@ pub struct Row {
     /// Of the TLS handshakes, those with a ticket; `None` where there were none.
     pub resumed: Option<f64>,
     pub errors: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub streams: Option<Streams>,
 }
+
+/// One of the histograms of a round.
+pub(crate) type Times = fn(&Tally) -> &Histogram<u64>;
 
 /// The blocks a table counts: the clean ones, where every peer has at least half of them clean; else all that are not fatal.
 ///
@@ -77,7 +86,7 @@ fn lowest_floor(series: &Series) -> Option<&str> {
     let counts = counted(series);
     let cost = |peer: &String| {
         let blocks = series.blocks.iter().filter(|block| block.peer == *peer && counts(block));
-        statistics::median(&blocks.filter_map(Block::cpu_us).collect::<Vec<_>>())
+        statistics::median(&blocks.filter_map(|block| series.cost_us(block)).collect::<Vec<_>>())
     };
     let floors = series.peers.iter().filter(|peer| floor::is_floor(peer)).filter_map(|peer| Some((peer, cost(peer)?)));
     floors.min_by(|one, other| one.1.total_cmp(&other.1)).map(|(peer, _)| peer.as_str())
@@ -88,10 +97,10 @@ pub(crate) fn has_floor(series: &Series) -> bool {
     series.peers.iter().any(|peer| floor::is_floor(peer))
 }
 
-/// All latencies of a peer's counted blocks.
-pub(crate) fn pooled(series: &Series, peer: &str) -> Histogram<u64> {
+/// All times of one kind of a peer's counted blocks.
+pub(crate) fn pooled(series: &Series, peer: &str, times: Times) -> Histogram<u64> {
     let counts = counted(series);
-    statistics::pool(series.blocks.iter().filter(|block| block.peer == peer && counts(block)).map(|block| &block.round.tally.latency))
+    statistics::pool(series.blocks.iter().filter(|block| block.peer == peer && counts(block)).map(|block| times(&block.round.tally)))
 }
 
 /// The rows of one table, subject first.
@@ -105,7 +114,7 @@ pub fn rows(series: &Series) -> Vec<Row> {
     // Of pairs of the same round, so that whatever disturbed it disturbed both.
     let cpu_ratio = |pairs: &[(&Block, &Block)]| {
         let (ours, theirs): (Vec<f64>, Vec<f64>) =
-            pairs.iter().filter_map(|(ours, theirs)| Some((ours.cpu_us()?, theirs.cpu_us()?))).unzip();
+            pairs.iter().filter_map(|(ours, theirs)| Some((series.cost_us(ours)?, series.cost_us(theirs)?))).unzip();
         statistics::paired_ratio(&ours, &theirs, &mut random.clone())
     };
     let row = |peer: &String| {
@@ -144,6 +153,7 @@ pub fn rows(series: &Series) -> Vec<Row> {
             driver_busy: of(|block| Some(block.round.driver_busy)),
             resumed: of(|block| block.round.tally.handshakes.resumed_share()),
             errors: all.iter().map(|block| block.round.tally.errors.total()).sum(),
+            streams: Streams::of(series, &blocks, &pairs, &random),
         }
     };
     series.peers.iter().map(row).collect()
@@ -224,7 +234,7 @@ pub(crate) fn reading(subject: &str) -> String {
          connection has round trips instead, one of several has no latency. Percentiles are those of the pooled histograms, stated where \
          at least 100 requests lie beyond. Ratios are {subject} over the peer, with 95 % intervals by resampling whole rounds: below 1 \
          {subject} costs or waits less; **bold** where the interval excludes 1 and the effect is 3 % or more. Memory is proportional \
-         (PSS). Where the driver is {:.0} % busy or more, requests/s is what the driver can do.\n",
+         (PSS), its peak resident (RSS). Requests that carry more than 64 KB either way cost what a million bytes of bodies cost. Where the driver is {:.0} % busy or more, requests/s is what the driver can do.\n",
         DRIVER_BOUND * 100.0
     )
 }
@@ -242,7 +252,9 @@ impl Table {
     pub(crate) fn of(series: &Series) -> Self {
         let rows = rows(series);
         let waits = series.has_latency();
-        let mut header = vec!["", "requests/s", "CPU µs", "ratio"];
+        let has_streams = series.scenario.has_streams();
+        let mut header = vec!["", "requests/s"];
+        header.extend(if has_streams { &["MB/s", "CPU µs per MB", "ratio"][..] } else { &["CPU µs", "ratio"] });
         if has_floor(series) {
             header.push("× floor");
         }
@@ -252,7 +264,11 @@ impl Table {
         if series.scenario.handshakes.is_some() {
             header.push("resumed");
         }
-        header.extend(["MB", "opened per 1000", "driver busy", "errors", "clean"]);
+        if streams::has_first_bytes(series) {
+            header.extend(["first byte p50 µs", "first byte p99 µs", "ratio"]);
+        }
+        header.extend(if has_streams { &["MB", "peak MB"][..] } else { &["MB"] });
+        header.extend(["opened per 1000", "driver busy", "errors", "clean"]);
         Self {
             title: series.title(),
             work: format!(
@@ -381,7 +397,12 @@ pub(crate) const PARTIAL: &str =
 pub(crate) const DISTURBED: &str = "too few blocks were clean (last column), so all without errors are counted.";
 
 fn cells(row: &Row, series: &Series) -> Vec<String> {
-    let mut cells = vec![row.peer.clone(), throughput(row), number(row.cpu_us, 1), ratio(row.cpu_ratio)];
+    let mut cells = vec![row.peer.clone(), throughput(row)];
+    match &row.streams {
+        Some(streams) => cells.extend([number(streams.mb_per_s, 0), number(streams.cpu_us_per_mb, 0)]),
+        None => cells.push(number(row.cpu_us, 1)),
+    }
+    cells.push(ratio(row.cpu_ratio));
     if has_floor(series) {
         // Never bold: above 1 is where everybody is.
         cells.push(if lowest_floor(series) == Some(&row.peer) {
@@ -398,8 +419,12 @@ fn cells(row: &Row, series: &Series) -> Vec<String> {
     if series.scenario.handshakes.is_some() {
         cells.push(number(row.resumed.map(|resumed| resumed * 100.0), 1) + " %");
     }
+    if let Some(streams) = row.streams.as_ref().filter(|_| streams::has_first_bytes(series)) {
+        cells.extend([number(streams.first_byte_p50_us, 0), number(streams.first_byte_p99_us, 0), ratio(streams.first_byte_p99_ratio)]);
+    }
+    cells.push(number(row.memory_mb, 0));
+    cells.extend(row.streams.as_ref().map(|streams| number(streams.peak_mb, 0)));
     cells.extend([
-        number(row.memory_mb, 0),
         number(row.upstream_opened_per_1000, 1),
         number(row.driver_busy.map(|busy| busy * 100.0), 0) + " %",
         row.errors.to_string(),
@@ -426,7 +451,9 @@ fn markdown(table: &Table) -> String {
 
 fn throughput(row: &Row) -> String {
     let bound = row.driver_busy.is_some_and(|busy| busy >= DRIVER_BOUND);
-    format!("{}{}", if bound { "≥ " } else { "" }, number(row.requests_per_s, 0))
+    // Of requests that take a second each, tenths count.
+    let decimals = if row.requests_per_s.is_some_and(|per_s| per_s < 10.0) { 2 } else { 0 };
+    format!("{}{}", if bound { "≥ " } else { "" }, number(row.requests_per_s, decimals))
 }
 
 fn number(value: Option<f64>, decimals: usize) -> String {
@@ -454,7 +481,6 @@ mod tests {
     use crate::scenario;
     use crate::scenario::Load;
     use crate::tally::Handshakes;
-    use crate::tally::Tally;
 
     fn block(peer: &str, number: u32, cpu_us: u64, marks: Vec<Mark>) -> Block {
         let tally = Tally { completed: 1000, ..Tally::default() };

@@ -16,6 +16,7 @@ use crate::statistics::Claim;
 use crate::statistics::Ratio;
 use crate::table;
 use crate::table::Row;
+use crate::table::Times;
 use crate::tally;
 use crate::timeline::Timeline;
 
@@ -31,6 +32,7 @@ const RATIO_MAX: f64 = 8.0;
 const SECOND_SHARE_MIN: f64 = 0.5;
 /// What is drawn over the seconds.
 const PANELS: [&str; 3] = ["p99 of each second", "answers per second", "CPU time per request"];
+const STREAM_PANELS: [&str; 3] = ["p99 of each second", "MB per second", "CPU time per MB"];
 
 /// One peer's percentiles: 1/(1-p) and latency, ascending.
 struct Curve<'a> {
@@ -41,8 +43,8 @@ struct Curve<'a> {
 }
 
 impl<'a> Curve<'a> {
-    fn of(series: &Series, style: &'a Style) -> Self {
-        let pooled = table::pooled(series, &style.peer);
+    fn of(series: &Series, style: &'a Style, times: Times) -> Self {
+        let pooled = table::pooled(series, &style.peer, times);
         let events = pooled.len() as f64;
         let steps = ((events / BEYOND_MIN).max(1.0).log10() * POINTS_PER_DECADE) as u32;
         let beyond = (0..=steps).map(|step| 10_f64.powf(f64::from(step) / POINTS_PER_DECADE));
@@ -57,10 +59,10 @@ impl<'a> Curve<'a> {
     }
 }
 
-/// Latency over percentile, all peers on one plot.
-pub(super) fn percentiles(series: &Series, styles: &[Style]) -> Markup {
+/// Times over percentile, all peers on one plot.
+pub(super) fn percentiles(series: &Series, styles: &[Style], times: Times) -> Markup {
     let present = styles.iter().filter(|style| series.peers.contains(&style.peer));
-    let curves: Vec<Curve<'_>> = present.map(|style| Curve::of(series, style)).collect();
+    let curves: Vec<Curve<'_>> = present.map(|style| Curve::of(series, style, times)).collect();
     let points = || curves.iter().flat_map(|curve| curve.points.iter().copied());
     let beyond_max = points().map(|(beyond, _)| beyond).fold(1.0, f64::max);
     let y = Axis::logarithmic("latency", points().map(|(_, value)| value), plot::time);
@@ -163,18 +165,24 @@ pub(super) fn seconds(series: &Series, styles: &[Style]) -> Option<Markup> {
     // The last second is as long as what is left of the window.
     let length_s = move |second: usize| (window_s - second as f64).min(1.0);
     let p99 = |of: &Timeline, second: usize| of.p99_us.get(second).copied().flatten();
-    let rate = move |of: &Timeline, second: usize| Some(*of.requests.get(second)? as f64 / length_s(second));
-    let cost = |of: &Timeline, second: usize| {
-        let (cpu_us, requests) = (*of.cpu_us.get(second)?, *of.requests.get(second)?);
-        (requests > 0).then(|| cpu_us as f64 / requests as f64)
+    // Streams are told by the MB: few of them end within a second.
+    let has_streams = series.scenario.has_streams();
+    let done = move |of: &Timeline, second: usize| {
+        Some(if has_streams { *of.bytes.get(second)? as f64 / 1e6 } else { *of.requests.get(second)? as f64 })
     };
+    let rate = move |of: &Timeline, second: usize| Some(done(of, second)? / length_s(second));
+    let cost = move |of: &Timeline, second: usize| {
+        let (cpu_us, done) = (*of.cpu_us.get(second)?, done(of, second)?);
+        (done > 0.0).then(|| cpu_us as f64 / done)
+    };
+    let panels = if has_streams { STREAM_PANELS } else { PANELS };
     let seconds = Seconds { series, styles, drawn, window_s };
     Some(html! {
         @if series.has_latency() {
-            (seconds.panel(PANELS[0], &|values| Axis::logarithmic(PANELS[0], values.into_iter(), plot::time), &p99))
+            (seconds.panel(panels[0], &|values| Axis::logarithmic(panels[0], values.into_iter(), plot::time), &p99))
         }
-        (seconds.panel(PANELS[1], &|values| Axis::linear(PANELS[1], values.into_iter(), plot::count), &rate))
-        (seconds.panel(PANELS[2], &|values| Axis::linear(PANELS[2], values.into_iter(), plot::time), &cost))
+        (seconds.panel(panels[1], &|values| Axis::linear(panels[1], values.into_iter(), plot::count), &rate))
+        (seconds.panel(panels[2], &|values| Axis::linear(panels[2], values.into_iter(), plot::time), &cost))
     })
 }
 

@@ -21,6 +21,7 @@ use crate::compare::Series;
 use crate::floor;
 use crate::hgrm::slug;
 use crate::statistics::Ratio;
+use crate::streams;
 use crate::sweep;
 use crate::sweep::Ladder;
 use crate::table;
@@ -251,7 +252,13 @@ fn series(section: &Section<'_>, styles: &[Style]) -> Markup {
             @if waits {
                 figure {
                     figcaption { b { "Latency over percentile" } ", from the intended start, or of round trips; faint where fewer than 100 requests lie beyond" }
-                    (charts::percentiles(series, styles))
+                    (charts::percentiles(series, styles, |tally| &tally.latency))
+                }
+            }
+            @if streams::has_first_bytes(series) {
+                figure {
+                    figcaption { b { "First byte over percentile" } ", from the intended start, of responses that are streams" }
+                    (charts::percentiles(series, styles, |tally| &tally.first_byte))
                 }
             }
             @if rows.iter().any(|row| row.cpu_ratio.is_some() && !floor::is_floor(&row.peer)) {
