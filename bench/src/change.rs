@@ -61,6 +61,17 @@ pub enum Kind {
     Reload,
 }
 
+impl Kind {
+    /// As a description calls it.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Endpoints => "endpoints",
+            Self::Routes => "routes",
+            Self::Reload => "reload",
+        }
+    }
+}
+
 /// The `[change]` of a description; a kind that is not there cannot be done to this proxy.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -173,6 +184,13 @@ impl Changes {
         self.way(kind)?.at_most_per_s
     }
 
+    /// Which kinds of change are limited to how many a second, in words.
+    pub(crate) fn limits(&self) -> Option<String> {
+        let limit = |kind: Kind| Some(format!("{} at most {}/s", kind.word(), self.at_most_per_s(kind)?));
+        let limits: Vec<String> = [Kind::Endpoints, Kind::Routes, Kind::Reload].into_iter().filter_map(limit).collect();
+        (!limits.is_empty()).then(|| limits.join(", "))
+    }
+
     /// How to come as near as possible to a rate of changes.
     pub(crate) fn rhythm(&self, kind: Kind, wanted_per_s: f64) -> Rhythm {
         let per_s = self.at_most_per_s(kind).map_or(wanted_per_s, |most| most.min(wanted_per_s));
@@ -196,7 +214,8 @@ impl Changes {
     pub(crate) fn stage(&mut self, change: Change) -> io::Result<Staged> {
         let kind = change.kind();
         let Some(way) = self.way(kind) else {
-            return Err(io::Error::other(format!("{}: this peer has no [change.{kind:?}]", self.directory.display())));
+            let directory = self.directory.display();
+            return Err(io::Error::other(format!("{directory}: it takes no {}: say how under [change] in its peer.toml", kind.word())));
         };
         let files = way.files.clone();
         self.names.swapped.clear();
@@ -399,6 +418,7 @@ mod tests {
         for (kind, wanted_per_s, rhythm) in table {
             assert_eq!(changes.rhythm(kind, wanted_per_s), rhythm, "{kind:?} {wanted_per_s}");
         }
+        assert_eq!(changes.limits().as_deref(), Some("routes at most 2/s"));
         forget(&changes);
     }
 

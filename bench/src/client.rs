@@ -1,5 +1,6 @@
 //! The client side of a round: connections, the queue of due requests, and what became of each.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::collections::VecDeque;
@@ -47,7 +48,7 @@ pub struct Target {
     pub connections: u32,
     /// One connection per request.
     pub close: bool,
-    pub host: &'static str,
+    pub host: Cow<'static, str>,
     pub path: &'static str,
     /// Whom each request asks, where it is not always the same.
     pub addresses: Option<Addresses>,
@@ -122,7 +123,7 @@ impl Client {
     pub fn open(target: Target, pace: Pace, seed: u64, poller: &Poller) -> io::Result<Self> {
         let head = |slot: u32, request: &Request| {
             let wanted = Wanted { slot, body_bytes: request.body_bytes };
-            wire::request(target.host, target.path, wanted, request.upload_bytes, target.close)
+            wire::request(&target.host, target.path, wanted, request.upload_bytes, target.close)
         };
         let slots = (0..target.connections).map(|slot| Slot::new(target.requests.iter().map(|request| head(slot, request)).collect()));
         let mut client = Self {
@@ -457,6 +458,9 @@ impl Client {
             self.in_flight -= 1;
         }
         self.tally.errors.count(&failure);
+        if let Failure::Response(wire::Wrong::Status(status)) = failure {
+            self.tally.last_status = Some(status);
+        }
         self.recorder.error(now_ns);
         if let Failure::Connect(error) = failure {
             self.connect_failures += 1;

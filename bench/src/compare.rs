@@ -21,6 +21,8 @@ use crate::cpu;
 use crate::driver::Driver;
 use crate::driver::Round;
 use crate::driver::Span;
+use crate::effect;
+use crate::effect_table;
 use crate::floor;
 use crate::host::Host;
 use crate::hosts;
@@ -106,6 +108,9 @@ pub struct Measured {
 pub struct Version {
     pub peer: String,
     pub version: String,
+    /// What it cannot be changed more often than, in words; nothing where it has no such limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<String>,
 }
 
 /// All blocks of one scenario under one load.
@@ -121,7 +126,11 @@ impl Series {
     /// Whether its times are those of somebody who waits. A closed loop of several connections leaves out whoever would have come while
     /// all of them were busy; with one connection and one request at a time there is nobody else, and its times are round trips.
     pub fn has_latency(&self) -> bool {
-        self.load != Load::Saturate || self.scenario.connections == 1
+        match self.load {
+            Load::Open { .. } => true,
+            Load::Saturate => self.scenario.connections == 1,
+            Load::Start | Load::Apply { .. } => false,
+        }
     }
 
     /// What was measured, in a line.
@@ -245,7 +254,7 @@ pub(crate) fn each_scenario(
         let identity = Identity::new()?;
         let peers = start_all(settings, driver, &identity, scenario)?;
         for peer in &peers {
-            let version = Version { peer: peer.label.clone(), version: peer.version.clone() };
+            let version = Version { peer: peer.label.clone(), version: peer.version.clone(), limits: peer.limits() };
             if !versions.contains(&version) {
                 versions.push(version);
             }
@@ -265,7 +274,7 @@ pub fn target(scenario: &Scenario, identity: &Identity, http: SocketAddr, https:
         }),
         connections: scenario.connections,
         close: scenario.close,
-        host: HOST,
+        host: HOST.into(),
         path: PATH,
         addresses: scenario.routes.map(|hosts| Addresses::zipf(hosts, scenario.zipf.unwrap_or(0.0))),
         requests: scenario.requests(),
@@ -287,7 +296,7 @@ fn cast<'a>(names: &'a [String], scenario: &Scenario) -> Vec<Part<'a>> {
     let hosts = scenario.routes.map(hosts::names).unwrap_or_default();
     let part = |(name, label): (&'a String, String)| Part { name, label, hosts: hosts.clone() };
     let mut parts: Vec<Part<'_>> = names.iter().zip(labels(names)).map(part).collect();
-    if let Some(subject) = names.first().filter(|_| scenario.routes.is_some()) {
+    if let Some(subject) = names.first().filter(|_| scenario.routes.is_some() && scenario.loads.iter().any(|load| load.is_of_requests())) {
         parts.push(Part { name: subject, label: format!("{subject}-wildcard"), hosts: vec![hosts::wildcard()] });
     }
     parts
@@ -355,6 +364,7 @@ pub(crate) fn measure(
 ) -> io::Result<Series> {
     let mut random = Rng::with_seed(settings.seed);
     let cpus = [settings.driver_cpu, settings.proxy_cpu];
+    let hosts = scenario.routes.map(hosts::names).unwrap_or_default();
     let mut blocks = Vec::new();
     for number in 0..settings.rounds {
         let mut order: Vec<usize> = (0..peers.len()).collect();
@@ -373,12 +383,19 @@ pub(crate) fn measure(
                 driver.accompany(Company::new(&scenario.beside, &door(&target)));
             }
             let before = cpu::stolen(&cpus)?;
-            let round = driver.round(target, load, settings.span, arrivals_seed, Some(peer.processes()?))?;
+            let round = match load {
+                Load::Saturate | Load::Open { .. } => driver.round(target, load, settings.span, arrivals_seed, Some(peer.processes()?))?,
+                Load::Start => effect::start(driver, peer, target, &hosts)?,
+                Load::Apply { changes } => effect::apply(driver, peer, target, changes, arrivals_seed)?,
+            };
             let after = cpu::stolen(&cpus)?;
             let stolen = (after.0 - before.0) as f64 / (after.1 - before.1).max(1) as f64;
-            let marks = marks(&round, settings.span, stolen);
+            // What happens to a proxy takes as long as it takes.
+            let planned = if load.is_of_requests() { settings.span } else { Span { warm_up_ns: 0, window_ns: round.window_ns } };
+            let marks = marks(&round, planned, stolen);
             let block = Block { number, place: place as u32, peer: peer.label.clone(), round, stolen, marks };
-            tell(&format!("{} {load}, round {}: {}", scenario.name, number + 1, block.line()));
+            let line = if load.is_of_requests() { block.line() } else { effect_table::line(&block) };
+            tell(&format!("{} {load}, round {}: {line}", scenario.name, number + 1));
             blocks.push(block);
         }
     }
@@ -388,7 +405,7 @@ pub(crate) fn measure(
 
 /// Where the company of a load finds its proxy: where the load does.
 fn door(target: &Target) -> Door {
-    Door { address: target.address, tls: target.tls.clone(), host: target.host, path: target.path }
+    Door { address: target.address, tls: target.tls.clone(), host: target.host.clone(), path: target.path }
 }
 
 fn marks(round: &Round, span: Span, stolen: f64) -> Vec<Mark> {

@@ -98,6 +98,15 @@ impl Processes {
         Ok(self.sum(times_of)?.cpu_ns)
     }
 
+    /// CPU time with that of children which have ended: workers that made room for others.
+    ///
+    /// # Errors
+    /// As [`Self::usage`].
+    pub fn spent_ns(&self) -> io::Result<u64> {
+        let reaped = self.pids.first().and_then(|pid| reaped_ticks(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?));
+        Ok(self.cpu_ns()? + reaped.unwrap_or(0) * (1_000_000_000 / rustix::param::clock_ticks_per_second()))
+    }
+
     /// Begins anew to look for the most memory; where the kernel does not allow it, peaks are those since the start.
     pub fn forget_peaks(&self) {
         for pid in &self.pids {
@@ -179,6 +188,12 @@ fn parent_of(stat: &str) -> Option<u32> {
     stat[stat.rfind(')')? + 1..].split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
+/// CPU time of the children that a process has waited for, kernel and user, in a /proc/PID/stat line.
+fn reaped_ticks(stat: &str) -> Option<u64> {
+    let mut words = stat[stat.rfind(')')? + 1..].split_ascii_whitespace().skip(13);
+    Some(words.next()?.parse::<u64>().ok()? + words.next()?.parse::<u64>().ok()?)
+}
+
 fn kilobytes(text: &str, field: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(field)?.split_ascii_whitespace().next()?.parse().ok())
 }
@@ -211,6 +226,14 @@ mod tests {
         for (stat, parent) in table {
             assert_eq!(parent_of(stat), parent, "{stat}");
         }
+    }
+
+    /// The time of children that have ended is read behind any name as well.
+    #[test]
+    fn time_of_ended_children_is_found() {
+        let stat = "12 (a) b) S 7 12 12 0 -1 4194560 100 200 0 0 11 22 33 44 20 0 1 0";
+        assert_eq!(reaped_ticks(stat), Some(33 + 44));
+        assert_eq!(reaped_ticks("12 (nginx) S 7 12"), None);
     }
 
     /// Grandchildren belong to a proxy, strangers do not.

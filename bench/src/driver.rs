@@ -62,6 +62,18 @@ impl Round {
     }
 }
 
+/// What came of one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    Right,
+    /// Nothing is there under this host and path.
+    NotFound,
+    /// Another answer than the right one.
+    Wrong,
+    /// No answer.
+    Nothing,
+}
+
 /// Client, upstream and clock of a run.
 pub struct Driver {
     clock: Clock,
@@ -91,14 +103,40 @@ impl Driver {
         self.upstream.expect_members(members, self.clock.now_ns());
     }
 
+    /// Now, on the clock of this run.
+    pub fn now_ns(&self) -> u64 {
+        self.clock.now_ns()
+    }
+
+    /// Lets time pass. Nothing is served meanwhile, and nobody asks.
+    pub fn idle_until(&self, at_ns: u64) {
+        while self.clock.now_ns() < at_ns {
+            std::hint::spin_loop();
+        }
+    }
+
     /// One small request, to see whether a proxy serves yet; true if the right answer came in time.
     ///
     /// # Errors
     /// The kernel's; a refused or broken connection is `false`.
     pub fn probe(&mut self, target: &Target, patience_ns: u64) -> io::Result<bool> {
+        Ok(self.ask(target, patience_ns)? == Asked::Right)
+    }
+
+    /// One request on a connection of its own.
+    ///
+    /// # Errors
+    /// The kernel's; a refused or broken connection is an outcome.
+    pub fn ask(&mut self, target: &Target, patience_ns: u64) -> io::Result<Asked> {
         self.upstream.met_ns.resize(1, 0);
         let tally = self.ask_once(Target { connections: 1, ..target.clone() }, patience_ns)?;
-        Ok(tally.completed == 1)
+        Ok(match tally.last_status {
+            _ if tally.completed == 1 => Asked::Right,
+            Some(404) => Asked::NotFound,
+            Some(_) => Asked::Wrong,
+            None if tally.errors.content > 0 => Asked::Wrong,
+            None => Asked::Nothing,
+        })
     }
 
     /// One small request on each connection; the first error ends it.
@@ -129,6 +167,7 @@ impl Driver {
         self.upstream.met_ns = vec![0; target.connections as usize];
         let whole_ns = span.warm_up_ns + span.window_ns;
         let pace = match load {
+            Load::Start | Load::Apply { .. } => return Err(io::Error::other(format!("{load} is no load of requests"))),
             Load::Saturate => Pace::Closed,
             Load::Open { rate_per_s, arrivals } => Pace::Open(schedule::due_times(arrivals, rate_per_s, whole_ns, seed)),
         };

@@ -3,8 +3,8 @@
 //! From below: `clock`, `poller`, `schedule`, `mix`, `hosts`, `pattern`, `wire`, `cpu` and `tickets` know one thing each; `upstream`
 //! answers and `client` asks, one `exchange` after the other on each of its connections; `beside` is whatever goes on besides;
 //! `timeline` keeps the seconds of a round, `driver` runs all in one thread for one; `peers` starts the proxies from each `template`
-//! and `change` changes them while they serve; `compare` interleaves rounds and `sweep` climbs; `host` and `preflight` tell on what;
-//! `statistics`, `contrast`, `streams`, `table`, `report`, `hgrm`, `html` and `diff` say what came out.
+//! and `change` changes them while they serve, `effect` times both; `compare` interleaves rounds and `sweep` climbs; `host` and
+//! `preflight` tell on what; `statistics`, `contrast`, `streams`, `table`, `report`, `hgrm`, `html` and `diff` say what came out.
 //!
 //! `floor` stands apart: relays that are started like proxies, and that no proxy can be below.
 
@@ -18,6 +18,8 @@ pub mod contrast;
 pub mod cpu;
 pub mod diff;
 pub mod driver;
+mod effect;
+mod effect_table;
 mod exchange;
 pub mod floor;
 pub mod hgrm;

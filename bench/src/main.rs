@@ -236,7 +236,7 @@ fn measure(scenarios: &[String], peers: Vec<String>, how: &How, climb: Option<Cl
     if !how.rate.is_empty() {
         let loads = how.rate.iter().map(|load| match load {
             Load::Open { rate_per_s, .. } => Load::Open { rate_per_s: *rate_per_s, arrivals: how.arrivals },
-            Load::Saturate => Load::Saturate,
+            other => *other,
         });
         let loads: Vec<Load> = loads.collect();
         for scenario in &mut scenarios {

@@ -2,9 +2,12 @@
 
 use std::fs;
 use std::io;
+use std::io::Read;
+use std::io::Write;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::net::TcpListener;
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -37,6 +40,10 @@ const DESCRIPTION: &str = "peer.toml";
 /// How long a proxy may take to stop before it is killed.
 const STOP_MS_MAX: u64 = 5_000;
 const STOP_LOOK_MS: u64 = 20;
+/// A page of readiness that takes longer does not say that it is ready.
+const READY_PATIENCE: Duration = Duration::from_millis(20);
+/// How a good answer begins.
+const GOOD: &[u8; 12] = b"HTTP/1.1 200";
 
 /// How a peer is started.
 #[derive(Debug, Deserialize)]
@@ -50,6 +57,8 @@ struct Description {
     arguments: Vec<String>,
     /// Arguments that make it print its version.
     version: Vec<String>,
+    /// A page of its admin address that is good once it is ready.
+    ready: Option<String>,
     /// How it is changed while it serves.
     #[serde(default)]
     change: Ways,
@@ -79,11 +88,24 @@ pub struct Peer {
     pub version: String,
     pub http: SocketAddr,
     pub https: SocketAddr,
+    launch: Launch,
     child: Child,
     family: Processes,
     changes: Changes,
+    /// Its page of readiness.
+    ready: Option<(SocketAddr, String)>,
     /// Where its output is found.
     pub log: PathBuf,
+}
+
+/// How its process is started.
+struct Launch {
+    program: PathBuf,
+    arguments: Vec<String>,
+    directory: PathBuf,
+    log: PathBuf,
+    proxy_cpu: usize,
+    driver_cpu: usize,
 }
 
 impl Peer {
@@ -107,20 +129,65 @@ impl Peer {
         let arguments = description.arguments.iter().map(|argument| template::render(&called, argument, changes.names()));
         let arguments = arguments.collect::<io::Result<Vec<_>>>()?;
         let version = version(&program, &description.version)?;
-        // Outside of the directory, which a proxy may watch.
-        let log = ground.scratch.join(format!("{label}.log"));
-        let output = fs::File::create(&log)?;
-        let mut command = Command::new(&program);
-        command.args(&arguments).current_dir(&directory).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-        // A signal from the terminal is for the bench alone, which still needs the proxy for the block under way.
-        command.process_group(0);
-        // A child inherits where its parent may run: this way not even its first thread runs elsewhere.
-        cpu::pin(ground.proxy_cpu)?;
-        let started = command.spawn();
-        cpu::pin(ground.driver_cpu)?;
-        let child = started.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", program.display())))?;
+        let launch = Launch {
+            program,
+            arguments,
+            directory,
+            // Outside of the directory, which a proxy may watch.
+            log: ground.scratch.join(format!("{label}.log")),
+            proxy_cpu: ground.proxy_cpu,
+            driver_cpu: ground.driver_cpu,
+        };
+        let child = launch.run()?;
         let family = Processes::of(child.id())?;
-        Ok(Self { label: label.to_owned(), version, http, https, child, family, changes, log })
+        let ready = description.ready.map(|page| (admin, page));
+        Ok(Self { label: label.to_owned(), version, http, https, log: launch.log.clone(), launch, child, family, changes, ready })
+    }
+
+    /// Starts it anew after [`Self::stop`], with the same files, arguments and ports.
+    ///
+    /// # Errors
+    /// Where the program cannot be run.
+    pub fn start_again(&mut self) -> io::Result<()> {
+        self.child = self.launch.run()?;
+        Ok(())
+    }
+
+    /// Ends it, as its supervisor would; kills it where it takes too long.
+    pub fn stop(&mut self) {
+        // Of a process that is gone not even the number is its own.
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return;
+        }
+        let family = Processes::of(self.child.id()).unwrap_or_else(|_| self.family.clone());
+        signal(self.child.id(), Signal::TERM);
+        for _ in 0..STOP_MS_MAX / STOP_LOOK_MS {
+            match self.child.try_wait() {
+                Ok(None) => std::thread::sleep(Duration::from_millis(STOP_LOOK_MS)),
+                _ => return,
+            }
+        }
+        for pid in family.pids() {
+            signal(*pid, Signal::KILL);
+        }
+        let _reaped = self.child.wait();
+    }
+
+    /// Quicker than [`Self::processes`].
+    ///
+    /// # Errors
+    /// Where it has ended.
+    pub fn check_running(&mut self) -> io::Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => Err(io::Error::other(format!("{} has ended with {status}; see {}", self.label, self.log.display()))),
+        }
+    }
+
+    /// Whether it says that it is ready; `None` where it has no page for it, and whoever is let in must take it for ready.
+    pub fn says_ready(&self) -> Option<bool> {
+        let (admin, page) = self.ready.as_ref()?;
+        Some(is_good(*admin, page).unwrap_or(false))
     }
 
     /// Its processes as they are now; workers may have come since the start.
@@ -128,9 +195,7 @@ impl Peer {
     /// # Errors
     /// Where it has ended.
     pub fn processes(&mut self) -> io::Result<&Processes> {
-        if let Some(status) = self.child.try_wait()? {
-            return Err(io::Error::other(format!("{} has ended with {status}; see {}", self.label, self.log.display())));
-        }
+        self.check_running()?;
         self.family = Processes::of(self.child.id())?;
         Ok(&self.family)
     }
@@ -165,6 +230,16 @@ impl Peer {
         self.changes.takes(kind)
     }
 
+    /// At most so many changes of this kind a second, where it has a limit.
+    pub fn at_most_per_s(&self, kind: Kind) -> Option<f64> {
+        self.changes.at_most_per_s(kind)
+    }
+
+    /// Which kinds of change it takes how often at most, in words.
+    pub fn limits(&self) -> Option<String> {
+        self.changes.limits()
+    }
+
     /// How to come as near as it allows to a rate of changes: fewer, and so many together.
     pub fn rhythm(&self, kind: Kind, wanted_per_s: f64) -> Rhythm {
         self.changes.rhythm(kind, wanted_per_s)
@@ -183,21 +258,33 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        let family = Processes::of(self.child.id()).unwrap_or_else(|_| self.family.clone());
-        for pid in family.pids().iter().take(1) {
-            signal(*pid, Signal::TERM);
-        }
-        for _ in 0..STOP_MS_MAX / STOP_LOOK_MS {
-            match self.child.try_wait() {
-                Ok(None) => std::thread::sleep(Duration::from_millis(STOP_LOOK_MS)),
-                _ => return,
-            }
-        }
-        for pid in family.pids() {
-            signal(*pid, Signal::KILL);
-        }
-        let _reaped = self.child.wait();
+        self.stop();
     }
+}
+
+impl Launch {
+    fn run(&self) -> io::Result<Child> {
+        let output = fs::File::create(&self.log)?;
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments).current_dir(&self.directory).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        // A signal from the terminal is for the bench alone, which still needs the proxy for the block under way.
+        command.process_group(0);
+        // A child inherits where its parent may run: this way not even its first thread runs elsewhere.
+        cpu::pin(self.proxy_cpu)?;
+        let started = command.spawn();
+        cpu::pin(self.driver_cpu)?;
+        started.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", self.program.display())))
+    }
+}
+
+/// Whether a page is there and good.
+fn is_good(admin: SocketAddr, page: &str) -> io::Result<bool> {
+    let mut stream = TcpStream::connect_timeout(&admin, READY_PATIENCE)?;
+    stream.set_read_timeout(Some(READY_PATIENCE))?;
+    stream.write_all(format!("GET {page} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())?;
+    let mut status = [0; GOOD.len()];
+    stream.read_exact(&mut status)?;
+    Ok(status == *GOOD)
 }
 
 /// A process that is gone already needs no signal.
@@ -223,6 +310,7 @@ fn names(ground: &Ground<'_>, directory: &Path, ports: [SocketAddr; 3]) -> io::R
         admin: admin.to_string(),
         http_port: http.port(),
         https_port: https.port(),
+        admin_port: admin.port(),
         certificate: file("certificate.pem", &identity.certificate_pem)?,
         key: file("key.pem", &identity.key_pem)?,
         certificate_and_key: file("both.pem", &format!("{}{}", identity.certificate_pem, identity.key_pem))?,

@@ -23,6 +23,7 @@ use crate::contrast::Contrast;
 use crate::cpu::Usage;
 use crate::driver::Round;
 use crate::driver::Span;
+use crate::effect_table;
 use crate::host::Host;
 use crate::scenario::Load;
 use crate::scenario::Scenario;
@@ -76,6 +77,8 @@ struct SeriesDocument {
     /// What goes on beside the load does to each peer; reckoned anew as well.
     #[serde(skip_deserializing, skip_serializing_if = "Vec::is_empty")]
     contrast: Vec<Contrast>,
+    #[serde(skip_deserializing, skip_serializing_if = "Vec::is_empty")]
+    effects: Vec<effect_table::Row>,
     blocks: Vec<BlockDocument>,
 }
 
@@ -97,6 +100,8 @@ struct BlockDocument {
     #[serde(default)]
     unfinished: u64,
     errors: Errors,
+    #[serde(default)]
+    early: u64,
     #[serde(default)]
     handshakes: Handshakes,
     cpu_ns: Option<u64>,
@@ -186,6 +191,7 @@ fn series_document(measured: &Measured, series: &Series, subject: Option<&str>) 
         // Without its subject, as high on a ladder, a series has nothing to be a ratio of.
         summary: if series.peers.first().map(String::as_str) == subject { table::rows(series) } else { Vec::new() },
         contrast: contrast::of(measured, series),
+        effects: effect_table::rows(series),
         blocks: series.blocks.iter().map(block_document).collect::<io::Result<_>>()?,
     })
 }
@@ -220,6 +226,7 @@ fn block_document(block: &Block) -> io::Result<BlockDocument> {
         body_bytes: tally.body_bytes,
         unfinished: tally.unfinished,
         errors: tally.errors,
+        early: tally.early,
         handshakes: tally.handshakes,
         cpu_ns: usage.map(|usage| usage.cpu_ns),
         run_queue_wait_ns: usage.map(|usage| usage.wait_ns),
@@ -260,6 +267,8 @@ fn block_of(document: BlockDocument) -> io::Result<Block> {
         body_bytes: document.body_bytes,
         unfinished: document.unfinished,
         errors: document.errors,
+        last_status: None,
+        early: document.early,
         handshakes: document.handshakes,
         timeline: document.timeline,
     };

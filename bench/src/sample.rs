@@ -39,7 +39,7 @@ pub(crate) fn results() -> Results {
         command: "corelane-bench compare".to_owned(),
         host: Host { processor: "A processor".to_owned(), cpus: 2, memory_gb: 4, findings: findings(), ..Host::default() },
         measured: Measured {
-            versions: peers.iter().map(|peer| Version { peer: peer.clone(), version: format!("{peer} 1.0") }).collect(),
+            versions: peers.iter().map(|peer| Version { peer: peer.clone(), version: format!("{peer} 1.0"), limits: None }).collect(),
             series: series.collect(),
             partial: false,
         },

@@ -28,6 +28,8 @@ const ZIPF_MAX: f64 = 4.0;
 const CONNECTIONS_MAX: u32 = 20_000;
 /// The most members of a cluster: four times as many addresses are there for them to change to.
 const ENDPOINTS_MAX: u32 = 50;
+/// The most routes one block adds: with a reload a second that takes a while.
+const CHANGES_MAX: u32 = 100;
 
 /// One kind of work.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -140,6 +142,17 @@ pub enum Load {
     Saturate,
     /// Open loop: requests come when they are due, whatever became of the earlier ones.
     Open { rate_per_s: f64, arrivals: Arrivals },
+    /// No load: the proxy is started anew, and asked until it is whole.
+    Start,
+    /// No load: so many times a route is added, and asked for until it is there.
+    Apply { changes: u32 },
+}
+
+impl Load {
+    /// Whether requests are the work; else it is what happens to the proxy.
+    pub fn is_of_requests(self) -> bool {
+        matches!(self, Self::Saturate | Self::Open { .. })
+    }
 }
 
 impl fmt::Display for Load {
@@ -148,6 +161,8 @@ impl fmt::Display for Load {
             Self::Saturate => out.write_str("saturated"),
             Self::Open { rate_per_s, arrivals: Arrivals::Poisson } => write!(out, "{rate_per_s}/s Poisson"),
             Self::Open { rate_per_s, arrivals: Arrivals::Uniform } => write!(out, "{rate_per_s}/s uniform"),
+            Self::Start => out.write_str("start"),
+            Self::Apply { changes } => write!(out, "{changes} routes added"),
         }
     }
 }
@@ -201,6 +216,14 @@ impl Scenario {
                 && !(rate_per_s.is_finite() && *rate_per_s >= 1.0)
             {
                 return Err(format!("rate_per_s = {rate_per_s}: must be 1 or more"));
+            }
+            if let Load::Apply { changes } = load
+                && !(1..=CHANGES_MAX).contains(changes)
+            {
+                return Err(format!("changes = {changes}: must be 1 to {CHANGES_MAX}"));
+            }
+            if !load.is_of_requests() && !scenario.beside.is_empty() {
+                return Err(format!("beside: nothing goes on beside a load without requests ({load})"));
             }
         }
         for beside in &scenario.beside {
@@ -277,6 +300,9 @@ mod tests {
             ("body_bytes = 1024", "body_bytes = 1024\nread_bytes_per_s = 0", "read_bytes_per_s"),
             ("rate_per_s = 4000", "rate_per_s = 0.5", "rate_per_s"),
             ("\"saturate\"", "\"flood\"", "flood"),
+            ("mode = \"saturate\"", "mode = \"apply\"", "changes"),
+            ("{ mode = \"saturate\" }", "{ mode = \"start\" }]\nbeside = [{ kind = \"idle\", connections = 1 }]\n#", "beside"),
+            ("mode = \"saturate\"", "mode = \"apply\", changes = 0", "changes"),
             ("work =", "wrok =", "wrok"),
             ("work =", "routes = 0\nwork =", "routes"),
             ("work =", "routes = 100001\nwork =", "routes"),

@@ -10,6 +10,7 @@ use crate::compare::Block;
 use crate::compare::Measured;
 use crate::compare::Results;
 use crate::compare::Series;
+use crate::compare::Version;
 use crate::contrast;
 use crate::contrast::Contrast;
 use crate::floor;
@@ -201,9 +202,13 @@ pub fn page(results: &Results) -> String {
     page
 }
 
-/// What the peers say of themselves; a control says the same twice.
+/// What the peers say of themselves, and how often they can be changed; a control says the same twice.
 fn versions(results: &Results) -> String {
-    let mut versions: Vec<&str> = results.measured.versions.iter().map(|version| version.version.as_str()).collect();
+    let told = |version: &Version| match &version.limits {
+        Some(limits) => format!("{} ({limits})", version.version),
+        None => version.version.clone(),
+    };
+    let mut versions: Vec<String> = results.measured.versions.iter().map(told).collect();
     versions.dedup();
     versions.join("; ")
 }
@@ -250,6 +255,9 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn of(series: &Series) -> Self {
+        if let Some(effects) = Self::of_effects(series) {
+            return effects;
+        }
         let rows = rows(series);
         let waits = series.has_latency();
         let has_streams = series.scenario.has_streams();
@@ -456,11 +464,11 @@ fn throughput(row: &Row) -> String {
     format!("{}{}", if bound { "≥ " } else { "" }, number(row.requests_per_s, decimals))
 }
 
-fn number(value: Option<f64>, decimals: usize) -> String {
+pub(crate) fn number(value: Option<f64>, decimals: usize) -> String {
     value.map_or_else(|| "–".to_owned(), |value| format!("{value:.decimals$}"))
 }
 
-fn ratio(ratio: Option<Ratio>) -> String {
+pub(crate) fn ratio(ratio: Option<Ratio>) -> String {
     let Some(ratio) = ratio else { return String::new() };
     let text = told(ratio);
     if ratio.claim() == Claim::Level { text } else { format!("**{text}**") }

@@ -124,6 +124,10 @@ pub struct Tally {
     /// Responses that paced readers had begun and the end of the round has cut; they count as nothing else.
     pub unfinished: u64,
     pub errors: Errors,
+    /// The latest status that was not 200.
+    pub last_status: Option<u16>,
+    /// Of a start: answers that were not the right ones although the proxy had said that it was ready.
+    pub early: u64,
     /// TLS handshakes that ended within the window.
     pub handshakes: Handshakes,
     /// The same window second by second.
@@ -145,6 +149,8 @@ impl Default for Tally {
             body_bytes: 0,
             unfinished: 0,
             errors: Errors::default(),
+            last_status: None,
+            early: 0,
             handshakes: Handshakes::default(),
             timeline: Timeline::default(),
         }

@@ -23,6 +23,7 @@ pub(crate) struct Names {
     pub admin: String,
     pub http_port: u16,
     pub https_port: u16,
+    pub admin_port: u16,
     /// Files with the certificate, with its key, and with both.
     pub certificate: String,
     pub key: String,

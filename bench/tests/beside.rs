@@ -24,7 +24,7 @@ fn target(address: SocketAddr) -> Target {
         tls: None,
         connections: 2,
         close: false,
-        host: "app.bench.local",
+        host: "app.bench.local".into(),
         path: "/api/item",
         addresses: None,
         requests: vec![Request::get(1024)],
@@ -35,7 +35,7 @@ fn target(address: SocketAddr) -> Target {
 /// A round of a load against the upstream, with these beside it.
 fn round(driver: &mut Driver, beside: &[Beside]) -> Round {
     let target = target(driver.upstream().endpoints()[0]);
-    let door = Door { address: target.address, tls: None, host: target.host, path: target.path };
+    let door = Door { address: target.address, tls: None, host: target.host.clone(), path: target.path };
     driver.accompany(Company::new(beside, &door));
     let span = Span { warm_up_ns: 0, window_ns: WINDOW_NS };
     let round = driver.round(target, LOAD, span, SEED, None).expect("the upstream takes all connections");

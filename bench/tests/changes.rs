@@ -51,7 +51,7 @@ fn every_peer_takes_its_changes() {
             assert_eq!(driver.upstream().strayed, 0, "{name} {change:?}");
             if change.kind() == Kind::Routes {
                 let host = peer.latest_host().unwrap().to_owned();
-                await_answer(&mut driver, &Target { host: host.leak(), ..known.clone() });
+                await_answer(&mut driver, &Target { host: host.into(), ..known.clone() });
             }
         }
         drop(peer);

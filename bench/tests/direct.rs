@@ -33,7 +33,7 @@ fn target(address: SocketAddr) -> Target {
         tls: None,
         connections: 2,
         close: false,
-        host: "app.bench.local",
+        host: "app.bench.local".into(),
         path: "/api/item",
         addresses: None,
         requests: vec![Request::get(1024)],

@@ -76,7 +76,7 @@ fn round(tickets: usize, load: Load, client: impl Fn(&Identity) -> ClientTls) ->
         tls: Some(client(&identity)),
         connections: CONNECTIONS,
         close: true,
-        host: "app.bench.local",
+        host: "app.bench.local".into(),
         path: "/api/item",
         addresses: None,
         requests: vec![Request::get(BODY_BYTES)],

@@ -121,7 +121,7 @@ impl Callers {
         let wanted = Wanted { slot: wire::NO_SLOT, body_bytes: habit.body_bytes };
         Self {
             habit,
-            request: wire::request(door.host, door.path, wanted, 0, false),
+            request: wire::request(&door.host, door.path, wanted, 0, false),
             door: door.clone(),
             mark,
             invited: false,

@@ -6,6 +6,7 @@
 
 mod callers;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -75,7 +76,7 @@ impl Beside {
 pub struct Door {
     pub address: SocketAddr,
     pub tls: Option<ClientTls>,
-    pub host: &'static str,
+    pub host: Cow<'static, str>,
     pub path: &'static str,
 }
 

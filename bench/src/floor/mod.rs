@@ -47,7 +47,8 @@ pub fn is_floor(peer: &str) -> bool {
 /// upstream connection of its own too; what goes on beside the load may be either of them, or a change that a relay knows nothing of;
 /// and where readers take their time, waiting is measured and not work.
 pub fn is_under(scenario: &Scenario) -> bool {
-    !scenario.tls && !scenario.close && scenario.beside.is_empty() && scenario.read_bytes_per_s.is_none()
+    let plain = !scenario.tls && !scenario.close && scenario.beside.is_empty() && scenario.read_bytes_per_s.is_none();
+    plain && scenario.loads.iter().all(|load| load.is_of_requests())
 }
 
 /// How a relay asks the kernel.
