@@ -30,6 +30,14 @@ fn manifests(upstream: &Upstream) -> Manifests {
         .ingress(&Ingress::new("app").annotation("ssl-redirect", "false").host("app.test", "app"))
 }
 
+/// The same, at the port of https too.
+fn with_tls(upstream: &Upstream, authority: &Authority) -> Manifests {
+    Manifests::new()
+        .service("app", &[upstream.address])
+        .tls_secret("app", &authority.ecdsa(&["app.test"]))
+        .ingress(&Ingress::new("app").annotation("ssl-redirect", "false").tls("app.test", "app").host("app.test", "app"))
+}
+
 /// A whole answer with a kilobyte of content.
 fn kilobyte() -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\nContent-Length: 1024\r\n\r\n{}", "x".repeat(1024)).into_bytes()
@@ -73,17 +81,51 @@ impl Cost {
 fn a_lone_request_costs_two_system_calls() {
     const REQUESTS: usize = 900;
     let upstream = Upstream::answering(|_| kilobyte());
-    let edge = Corelane::start(&manifests(&upstream));
-    let mut client = Client::connect(edge.http);
-    assert_eq!(client.get("app.test", "/").body.len(), 1024);
-    let cost = cost_of(&edge, || {
-        for _ in 0..REQUESTS {
-            assert_eq!(client.get("app.test", "/").status, 200);
+    let authority = Authority::new();
+    let edge = Corelane::start(&with_tls(&upstream, &authority));
+    for mut client in [Client::connect(edge.http), Client::connect_tls(edge.https, &authority.client(), "app.test")] {
+        assert_eq!(client.get("app.test", "/").body.len(), 1024);
+        let cost = cost_of(&edge, || {
+            for _ in 0..REQUESTS {
+                assert_eq!(client.get("app.test", "/").status, 200);
+            }
+        });
+        let most = 2.2 * REQUESTS as f64;
+        assert!(cost.is_within(most, most), "{cost:?} for {REQUESTS} requests");
+        assert!(cost.submissions >= 2.0 * REQUESTS as f64, "{cost:?}: the counters do not count");
+    }
+}
+
+/// What streams, streams: each piece of an answer leaves as it came, in one send, whether it is encrypted into one record or several.
+#[test]
+fn a_piece_of_a_stream_leaves_in_one_send() {
+    const PIECES: usize = 300;
+    const PIECE: usize = 5000;
+    let next = Arc::new(AtomicUsize::new(0));
+    let of_upstream = next.clone();
+    let upstream = Upstream::scripted(move |mut visit| {
+        while visit.request().is_some() {
+            of_upstream.store(0, Ordering::SeqCst);
+            let _gone = visit.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", PIECES * PIECE));
+            for number in 0..PIECES {
+                eventually("the piece before has arrived", || (of_upstream.load(Ordering::SeqCst) >= number).then_some(()));
+                let _gone = visit.send([b'x'; PIECE]);
+            }
         }
     });
-    let most = 2.2 * REQUESTS as f64;
-    assert!(cost.is_within(most, most), "{cost:?} for {REQUESTS} requests");
-    assert!(cost.submissions >= 2.0 * REQUESTS as f64, "{cost:?}: the counters do not count");
+    let authority = Authority::new();
+    let edge = Corelane::start(&with_tls(&upstream, &authority));
+    for mut client in [Client::connect(edge.http), Client::connect_tls(edge.https, &authority.client(), "app.test")] {
+        let cost = cost_of(&edge, || {
+            client.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+            client.read_until(b"\r\n\r\n");
+            for number in 0..PIECES {
+                client.read_exactly(PIECE);
+                next.store(number + 1, Ordering::SeqCst);
+            }
+        });
+        assert!(cost.is_within(1.1 * PIECES as f64, 1.1 * PIECES as f64), "{cost:?} for {PIECES} pieces");
+    }
 }
 
 /// Requests that arrive together share system calls: at saturation each costs at most 0.3, where 0.7 would do.
@@ -142,12 +184,7 @@ struct Stage {
 fn a_burst_of_handshakes_is_spread_over_turns() {
     let upstream = Upstream::answering(|_| kilobyte());
     let authority = Authority::new();
-    let edge = Corelane::start(
-        &Manifests::new()
-            .service("app", &[upstream.address])
-            .tls_secret("app", &authority.ecdsa(&["app.test"]))
-            .ingress(&Ingress::new("app").annotation("ssl-redirect", "false").tls("app.test", "app").host("app.test", "app")),
-    );
+    let edge = Corelane::start(&with_tls(&upstream, &authority));
     let hello = client_hello(&authority.client(), "app.test");
     let mut small: Vec<Client> = (0..8).map(|_| Client::connect(edge.http)).collect();
     small.iter_mut().for_each(|client| assert_eq!(client.get("app.test", "/").status, 200));

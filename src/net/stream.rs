@@ -45,9 +45,10 @@ impl Stream {
     /// Of the session, where those bytes are no TLS.
     pub fn start_tls(&mut self, session: Session) -> io::Result<()> {
         self.session = Some(Box::new(session));
-        let early = self.data().to_vec();
-        self.consume(early.len());
-        self.absorb(&early)
+        let early = self.take(self.data().len());
+        let absorbed = self.absorb(early.as_slice());
+        self.recycle(early);
+        absorbed
     }
 
     /// Does the handshake; a deadline on the socket bounds it.
@@ -242,12 +243,16 @@ impl Stream {
             return Ok(());
         };
         let mut records = self.socket.ring().spare();
-        session.seal(out.as_slice(), &mut records)?;
+        session.seal(out.as_slice(), self.socket.ring().now_ms(), &mut records)?;
         self.socket.queue(Out::Vec(records));
-        if let Out::Vec(buffer) = out {
-            self.socket.ring().recycle(buffer);
-        }
+        self.recycle(out);
         Ok(())
+    }
+
+    fn recycle(&self, out: Out) {
+        if let Out::Vec(buffer) = out {
+            self.ring().recycle(buffer);
+        }
     }
 
     /// Ready when everything queued has left.

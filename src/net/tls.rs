@@ -1,7 +1,7 @@
 //! TLS over chunks: ciphertext in, plaintext out, and back; rustls keeps the protocol, the stream moves the bytes.
 
 use std::io;
-use std::io::Read;
+use std::io::BufRead;
 use std::io::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -41,8 +41,25 @@ pub fn install_crypto() {
     let _already_installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
+/// What one segment carries everywhere: 1500 bytes less the heads of IPv6 (40), of TCP with timestamps (32) and of an overlay network (50).
+const SEGMENT_BYTES: usize = 1_378;
+/// Content of a record that fits into one segment: TLS 1.2 adds 29 bytes, TLS 1.3 adds 22.
+const SMALL_RECORD_BYTES: usize = SEGMENT_BYTES - 29;
+/// Content that leaves in small records: what a congestion window of ten segments holds.
+///
+/// A record can be read when its last byte is there. Were the first of an answer as long as TLS allows, the peer would wait another
+/// round trip for the rest of it, while all that came before lies there unread.
+const SMALL_RECORDS_BYTES: usize = 10 * SMALL_RECORD_BYTES;
+/// Silence after which a congestion window is small again, in milliseconds.
+const IDLE_MS: u64 = 1_000;
+
 /// One TLS connection, whichever side of it we are.
-pub struct Session(rustls::Connection);
+pub struct Session {
+    connection: rustls::Connection,
+    /// Content sealed since the connection was idle.
+    sealed_bytes: usize,
+    sealed_at_ms: u64,
+}
 
 /// What the peer's bytes amounted to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +87,7 @@ impl Session {
         let mut connection = ServerConnection::new(config)?;
         // What is written is sent at once; back-pressure is the socket's.
         connection.set_buffer_limit(None);
-        Ok(Self(connection.into()))
+        Ok(Self::new(connection.into()))
     }
 
     /// The client's side, towards an endpoint.
@@ -81,29 +98,33 @@ impl Session {
         let name = ServerName::IpAddress(host.into());
         let mut connection = ClientConnection::new(config, name)?;
         connection.set_buffer_limit(None);
-        Ok(Self(connection.into()))
+        Ok(Self::new(connection.into()))
+    }
+
+    fn new(connection: rustls::Connection) -> Self {
+        Self { connection, sealed_bytes: 0, sealed_at_ms: 0 }
     }
 
     /// Whether the handshake is still going on.
     pub fn is_handshaking(&self) -> bool {
-        self.0.is_handshaking()
+        self.connection.is_handshaking()
     }
 
     /// What was agreed, for the log.
     pub fn agreement(&self) -> Agreement {
-        let version = match self.0.protocol_version() {
+        let version = match self.connection.protocol_version() {
             Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
             Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
             _ => "",
         };
-        let server_name = match &self.0 {
+        let server_name = match &self.connection {
             rustls::Connection::Server(server) => server.server_name().map(Box::from),
             rustls::Connection::Client(_) => None,
         };
         Agreement {
             version,
-            cipher: self.0.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or(""),
-            resumed: self.0.handshake_kind() == Some(HandshakeKind::Resumed),
+            cipher: self.connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or(""),
+            resumed: self.connection.handshake_kind() == Some(HandshakeKind::Resumed),
             server_name,
         }
     }
@@ -115,25 +136,42 @@ impl Session {
     pub fn absorb(&mut self, mut ciphertext: &[u8], plaintext: &mut Vec<u8>) -> io::Result<Absorbed> {
         let mut closed = false;
         while !ciphertext.is_empty() && !closed {
-            self.0.read_tls(&mut ciphertext)?;
-            let state = self.0.process_new_packets().map_err(io::Error::other)?;
+            self.connection.read_tls(&mut ciphertext)?;
+            let state = self.connection.process_new_packets().map_err(io::Error::other)?;
             closed = state.peer_has_closed();
-            let length = state.plaintext_bytes_to_read();
-            if length > 0 {
-                let start = plaintext.len();
-                plaintext.resize(start + length, 0);
-                self.0.reader().read_exact(&mut plaintext[start..])?;
+            let mut left = state.plaintext_bytes_to_read();
+            plaintext.reserve(left);
+            while left > 0 {
+                let mut reader = self.connection.reader();
+                let piece = reader.fill_buf()?;
+                let length = piece.len();
+                plaintext.extend_from_slice(piece);
+                reader.consume(length);
+                left -= length;
             }
         }
         Ok(Absorbed { closed })
     }
 
-    /// Encrypts `plaintext` and appends the records to `ciphertext`.
+    /// Encrypts `plaintext` and appends the records to `ciphertext`: small ones first, where the connection is new or was idle, then
+    /// as large as TLS allows.
     ///
     /// # Errors
     /// Only where the connection has failed already.
-    pub fn seal(&mut self, plaintext: &[u8], ciphertext: &mut Vec<u8>) -> io::Result<()> {
-        self.0.writer().write_all(plaintext)?;
+    pub fn seal(&mut self, mut plaintext: &[u8], now_ms: u64, ciphertext: &mut Vec<u8>) -> io::Result<()> {
+        if now_ms.saturating_sub(self.sealed_at_ms) >= IDLE_MS {
+            self.sealed_bytes = 0;
+        }
+        self.sealed_at_ms = now_ms;
+        while self.sealed_bytes < SMALL_RECORDS_BYTES && plaintext.len() > SMALL_RECORD_BYTES {
+            let (record, rest) = plaintext.split_at(SMALL_RECORD_BYTES);
+            self.connection.writer().write_all(record)?;
+            self.sealed_bytes += record.len();
+            plaintext = rest;
+        }
+        self.connection.writer().write_all(plaintext)?;
+        // Once the window has grown nobody counts any more.
+        self.sealed_bytes = self.sealed_bytes.saturating_add(plaintext.len());
         self.take_output(ciphertext)
     }
 
@@ -142,20 +180,20 @@ impl Session {
     /// # Errors
     /// Never: a vector takes everything.
     pub fn take_output(&mut self, ciphertext: &mut Vec<u8>) -> io::Result<()> {
-        while self.0.wants_write() {
-            self.0.write_tls(ciphertext)?;
+        while self.connection.wants_write() {
+            self.connection.write_tls(ciphertext)?;
         }
         Ok(())
     }
 
     /// Whether [`Self::take_output`] has something.
     pub fn wants_write(&self) -> bool {
-        self.0.wants_write()
+        self.connection.wants_write()
     }
 
     /// Says that nothing more comes from us.
     pub fn close(&mut self) {
-        self.0.send_close_notify();
+        self.connection.send_close_notify();
     }
 }
 
@@ -230,5 +268,67 @@ impl ServerCertVerifier for Unverified {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::pki_types::PrivatePkcs8KeyDer;
+
+    use super::*;
+
+    /// A server and a client that have shaken hands.
+    fn pair(version: &'static rustls::SupportedProtocolVersion) -> (Session, Session) {
+        let signed = rcgen::generate_simple_self_signed(vec!["app.test".to_owned()]).expect("a certificate");
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(signed.signing_key.serialize_der()));
+        let config = ServerConfig::builder_with_provider(crypto()).with_protocol_versions(&[version]).expect("the provider has it");
+        let config = config.with_no_client_auth().with_single_cert(vec![signed.cert.der().clone()], key).expect("a pair");
+        let mut server = Session::server(Arc::new(config)).expect("a session");
+        let mut client = Session::client(client_config(crypto()), [127, 0, 0, 1].into()).expect("a session");
+        while server.is_handshaking() || client.is_handshaking() {
+            carry(&mut client, &mut server);
+            carry(&mut server, &mut client);
+        }
+        (server, client)
+    }
+
+    /// Gives the peer what rustls itself has to say.
+    fn carry(from: &mut Session, to: &mut Session) {
+        let mut wire = Vec::new();
+        from.take_output(&mut wire).expect("a vector takes everything");
+        to.absorb(&wire, &mut Vec::new()).expect("no fault");
+    }
+
+    /// The lengths of the records in `wire`, their heads included.
+    fn records(mut wire: &[u8]) -> Vec<usize> {
+        let mut lengths = Vec::new();
+        while let [_, _, _, high, low, ..] = *wire {
+            let length = 5 + usize::from(u16::from_be_bytes([high, low]));
+            lengths.push(length);
+            wire = &wire[length..];
+        }
+        lengths
+    }
+
+    /// The first records of an answer fit into a segment each, so that none waits for the next round trip; later ones are as long as
+    /// TLS allows, until the connection has been idle. Whatever the records, the content is the same.
+    #[test]
+    fn the_first_records_are_small() {
+        for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+            let (mut server, mut client) = pair(version);
+            let content: Vec<u8> = (0..100_000_u32).map(|number| number as u8).collect();
+            for (now_ms, small) in [(10, true), (11, false), (IDLE_MS + 10, false), (2 * IDLE_MS + 10, true)] {
+                let mut wire = Vec::new();
+                server.seal(&content, now_ms, &mut wire).expect("no fault");
+                let lengths = records(&wire);
+                let (first, rest) = lengths.split_at(if small { 10 } else { 0 });
+                assert!(first.iter().all(|length| *length <= SEGMENT_BYTES), "{version:?} at {now_ms}: {lengths:?}");
+                assert!(rest.iter().rev().skip(1).all(|length| *length > 16 << 10), "{version:?} at {now_ms}: {lengths:?}");
+                let mut plaintext = Vec::new();
+                client.absorb(&wire, &mut plaintext).expect("no fault");
+                assert!(plaintext == content, "{version:?} at {now_ms}");
+            }
+        }
     }
 }
