@@ -14,8 +14,10 @@ use fastrand::Rng;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::beside;
 use crate::beside::Company;
 use crate::beside::Door;
+use crate::change::Kind;
 use crate::client::Target;
 use crate::cpu;
 use crate::driver::Driver;
@@ -239,7 +241,7 @@ pub fn run(settings: &Settings, driver: &mut Driver, tell: &mut dyn FnMut(&str))
         Ok(series.collect::<io::Result<Vec<_>>>()?.into_iter().flat_map(Series::parted).collect())
     })?;
     let blocks = series.iter().map(|series| series.blocks.len()).sum::<usize>();
-    Ok(Measured { versions, series, partial: blocks < settings.blocks() })
+    Ok(Measured { versions, series, partial: settings.is_stopped() && blocks < settings.blocks() })
 }
 
 /// Has `work` measure each scenario on proxies that have just been started for it; who they were, and all its series.
@@ -252,7 +254,9 @@ pub(crate) fn each_scenario(
     let mut series = Vec::new();
     for scenario in settings.scenarios.iter().take_while(|_| !settings.is_stopped()) {
         let identity = Identity::new()?;
-        let peers = start_all(settings, driver, &identity, scenario)?;
+        let mut peers = start_all(settings, driver, &identity, scenario)?;
+        let changes: Vec<Kind> = scenario.beside.iter().filter_map(|beside| Some(beside.change()?.0)).collect();
+        peers.retain(|peer| changes.iter().all(|kind| peer.takes(*kind)));
         for peer in &peers {
             let version = Version { peer: peer.label.clone(), version: peer.version.clone(), limits: peer.limits() };
             if !versions.contains(&version) {
@@ -379,14 +383,22 @@ pub(crate) fn measure(
         for (place, (peer, side)) in turns.into_iter().enumerate().take_while(|_| !settings.is_stopped()) {
             let peer = &mut peers[peer];
             let target = target(scenario, identity, peer.http, peer.https);
-            if side == Side::With {
-                driver.accompany(Company::new(&scenario.beside, &door(&target)));
-            }
+            let processes = peer.processes()?.clone();
+            driver.expect_members(peer.members());
             let before = cpu::stolen(&cpus)?;
             let round = match load {
-                Load::Saturate | Load::Open { .. } => driver.round(target, load, settings.span, arrivals_seed, Some(peer.processes()?))?,
                 Load::Start => effect::start(driver, peer, target, &hosts)?,
                 Load::Apply { changes } => effect::apply(driver, peer, target, changes, arrivals_seed)?,
+                Load::Saturate | Load::Open { .. } if side == Side::Without => {
+                    driver.round(target, load, settings.span, arrivals_seed, Some(&processes))?
+                }
+                Load::Saturate | Load::Open { .. } => {
+                    let company = Company::new(&scenario.beside, &door(scenario, identity, peer));
+                    beside::during(&scenario.beside, peer, company, |company| {
+                        driver.accompany(company);
+                        driver.round(target, load, settings.span, arrivals_seed, Some(&processes))
+                    })?
+                }
             };
             let after = cpu::stolen(&cpus)?;
             let stolen = (after.0 - before.0) as f64 / (after.1 - before.1).max(1) as f64;
@@ -403,9 +415,9 @@ pub(crate) fn measure(
     Ok(Series { scenario: scenario.clone(), load, span: settings.span, peers, blocks })
 }
 
-/// Where the company of a load finds its proxy: where the load does.
-fn door(target: &Target) -> Door {
-    Door { address: target.address, tls: target.tls.clone(), host: target.host.clone(), path: target.path }
+/// Where the company of a load finds its proxy.
+fn door(scenario: &Scenario, identity: &Identity, peer: &Peer) -> Door {
+    Door { http: peer.http, https: peer.https, tls: scenario.tls, client: identity.client.hasty(), host: HOST, path: PATH }
 }
 
 fn marks(round: &Round, span: Span, stolen: f64) -> Vec<Mark> {

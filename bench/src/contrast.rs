@@ -34,11 +34,14 @@ pub struct Contrast {
     /// Per answer of the measured load: with company, that of the company's answers is in it.
     pub cpu_us: Change,
     pub memory_mb: Change,
+    /// Of the measured load, in all blocks.
+    pub errors_without: u64,
+    pub errors_with: u64,
     /// In the order of the scenario.
     pub beside: Vec<Part>,
 }
 
-/// What one thing beside the load has done, over all counted blocks of a proxy.
+/// What one thing beside the load has done, over all counted blocks of a proxy, or over all where none counts.
 #[derive(Clone, Debug, Serialize)]
 pub struct Part {
     /// What it was, in words.
@@ -48,6 +51,12 @@ pub struct Part {
     pub opened_per_s: f64,
     pub answered_per_s: f64,
     pub bytes_per_s: f64,
+    /// Changes, and steps they were made in.
+    pub changed_per_s: f64,
+    pub steps_per_s: f64,
+    /// CPU time that each answer takes the proxy: what it spends more than without, median over rounds. Nothing where several things went
+    /// on, for nobody can tell whose it is.
+    pub cpu_us_each: Option<f64>,
     /// In all blocks, also those that do not count.
     pub failed: u64,
     pub failure: Option<String>,
@@ -90,8 +99,11 @@ fn contrast(peer: &str, without: &Series, with: &Series) -> Contrast {
         let ratio = statistics::paired_ratio(&ours, &theirs, &mut random.clone());
         Change { without: median(&alone), with: median(&beside), ratio }
     };
+    let errors =
+        |series: &Series| series.blocks.iter().filter(|block| block.peer == peer).map(|block| block.round.tally.errors.total()).sum();
     let all: Vec<&Block> = with.blocks.iter().filter(|block| block.peer == peer).collect();
     let parts = with.scenario.beside.iter().enumerate().map(|(place, what)| part(*what, place, &beside, &all));
+    let cpu_us_each = if with.scenario.beside.len() == 1 { cpu_us_each(&pairs) } else { None };
     Contrast {
         peer: peer.to_owned(),
         p50_us: latency(0.5),
@@ -99,11 +111,14 @@ fn contrast(peer: &str, without: &Series, with: &Series) -> Contrast {
         p999_us: latency(0.999),
         cpu_us: plain(Block::cpu_us),
         memory_mb: plain(Block::memory_mb),
-        beside: parts.collect(),
+        errors_without: errors(without),
+        errors_with: errors(with),
+        beside: parts.map(|part| Part { cpu_us_each, ..part }).collect(),
     }
 }
 
 fn part(what: Beside, place: usize, counted: &[&Block], all: &[&Block]) -> Part {
+    let counted = if counted.is_empty() { all } else { counted };
     let deeds = |block: &&Block| block.round.beside.get(place).cloned();
     let every = || all.iter().filter_map(deeds);
     let seconds = counted.iter().map(|block| block.round.window_ns as f64 / 1e9).sum::<f64>();
@@ -118,10 +133,23 @@ fn part(what: Beside, place: usize, counted: &[&Block], all: &[&Block]) -> Part 
         opened_per_s: per_s(|deeds| deeds.opened),
         answered_per_s: per_s(|deeds| deeds.answered),
         bytes_per_s: per_s(|deeds| deeds.bytes),
+        changed_per_s: per_s(|deeds| deeds.changed),
+        steps_per_s: per_s(|deeds| deeds.steps),
+        cpu_us_each: None,
         failed: every().map(|deeds| deeds.failed).sum(),
         failure: every().find_map(|deeds| deeds.failure),
         memory_bytes_each: every().filter_map(each).max_by(f64::total_cmp),
     }
+}
+
+/// What the proxy spends more, per answer beside the load.
+fn cpu_us_each(pairs: &[(&Block, &Block)]) -> Option<f64> {
+    let busy = |block: &Block| Some(block.round.usage?.cpu_ns as f64 / block.round.window_ns as f64);
+    let each = |(with, without): &(&Block, &Block)| {
+        let answered_per_ns = with.round.beside.first()?.answered as f64 / with.round.window_ns as f64;
+        (answered_per_ns > 0.0).then_some((busy(with)? - busy(without)?) / answered_per_ns / 1000.0)
+    };
+    statistics::median(&pairs.iter().filter_map(each).collect::<Vec<_>>())
 }
 
 impl Part {
@@ -132,6 +160,15 @@ impl Part {
                 let each = self.memory_bytes_each.map_or(String::new(), |bytes| format!(", {:.1} KiB each", bytes / 1024.0));
                 format!("{} held{each}", self.held)
             }
+            Beside::Handshakes { .. } => {
+                let each = self.cpu_us_each.map_or(String::new(), |cpu_us| format!(", {cpu_us:.0} µs CPU each"));
+                format!("{:.0}/s{each}", self.answered_per_s)
+            }
+            Beside::Endpoints { .. } | Beside::Routes { .. } => {
+                format!("{:.0} changes/s in {:.1} steps/s", self.changed_per_s, self.steps_per_s)
+            }
+            Beside::Reload { .. } => format!("{:.1} reloads/s", self.steps_per_s),
+            Beside::SlowReaders { .. } => format!("{} held, {:.1} MB/s", self.held, self.bytes_per_s / 1e6),
             Beside::Stream { .. } => format!("{:.0} MB/s", self.bytes_per_s / 1e6),
         };
         if self.failed > 0 {
@@ -208,7 +245,9 @@ mod tests {
         let mut measured = sample::accompanied().measured;
         let deeds = &mut measured.series[1].blocks[0].round.beside[0];
         (deeds.failed, deeds.failure) = (3, Some("it was closed".to_owned()));
+        measured.series[1].blocks[0].round.tally.errors.broken = 2;
         let contrast = &of(&measured, &measured.series[1])[0];
+        assert_eq!((contrast.errors_without, contrast.errors_with), (0, 2));
         let words = contrast.beside[0].words(measured.series[1].scenario.beside[0]);
         assert!(words.ends_with("3 failed (it was closed)"), "{words}");
     }

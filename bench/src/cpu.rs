@@ -82,6 +82,14 @@ impl Processes {
         &self.pids
     }
 
+    /// The same first process, with the descendants it has now.
+    ///
+    /// # Errors
+    /// As [`Self::of`].
+    pub fn again(&self) -> io::Result<Self> {
+        self.pids.first().map_or_else(|| Ok(self.clone()), |root| Self::of(*root))
+    }
+
     /// The sum over all threads of all processes.
     ///
     /// # Errors

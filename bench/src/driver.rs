@@ -26,6 +26,8 @@ use crate::upstream::Upstream;
 const OPEN_NS_MAX: u64 = 10_000_000_000;
 /// How long connections beside the measured ones may take to open, thousands of them with a handshake each.
 const GATHER_NS_MAX: u64 = 120_000_000_000;
+/// So long before the window it is looked who the proxy's processes are.
+const LOOK_NS: u64 = 20_000_000;
 /// How long answers may take after the last request was due.
 const DRAIN_NS_MAX: u64 = 3_000_000_000;
 /// Length of the body that shows whether a proxy serves.
@@ -181,26 +183,32 @@ impl Driver {
         let from_ns = begin_ns + span.warm_up_ns;
         let until_ns = begin_ns + whole_ns;
         client.begin(Window { begin_ns, from_ns, until_ns }, begin_ns, &self.poller)?;
+        self.company.begin(begin_ns, until_ns);
 
+        // Workers may have come or gone since the proxy was looked at, and to look takes a while: not within the window.
+        self.run_until(&mut client, from_ns.saturating_sub(LOOK_NS))?;
+        let proxy = &proxy.map(Processes::again).transpose()?;
         self.run_until(&mut client, from_ns)?;
-        proxy.inspect(|proxy| proxy.forget_peaks());
-        let before = proxy.map(Processes::usage).transpose()?;
-        self.company.enter();
+        if let Some(proxy) = proxy {
+            proxy.forget_peaks();
+        }
+        let before = proxy.as_ref().map(used).transpose()?;
+        self.company.enter(self.clock.now_ns());
         let (window_from_ns, opened, strayed) = (self.clock.now_ns(), self.upstream.accepted, self.upstream.strayed);
         let mut busy_ns = 0;
         let mut cpu_ns: Vec<u64> = before.iter().map(|usage| usage.cpu_ns).collect();
         for border_ns in timeline::borders(from_ns, until_ns) {
             busy_ns += self.run_until(&mut client, border_ns)?;
             if border_ns < until_ns {
-                cpu_ns.extend(proxy.map(Processes::cpu_ns).transpose()?);
+                cpu_ns.extend(proxy.as_ref().map(Processes::spent_ns).transpose()?);
             }
         }
-        let after = proxy.map(Processes::usage).transpose()?;
+        let after = proxy.as_ref().map(|proxy| used(&proxy.again()?)).transpose()?;
         cpu_ns.extend(after.iter().map(|usage| usage.cpu_ns));
         let window_ns = self.clock.now_ns() - window_from_ns;
         let upstream_opened = self.upstream.accepted - opened;
         let strayed = self.upstream.strayed - strayed;
-        let beside = self.company.leave();
+        let (beside, moments) = (self.company.leave(), self.company.moments());
 
         client.stop_asking();
         let patience_ns = until_ns + DRAIN_NS_MAX;
@@ -211,7 +219,12 @@ impl Driver {
         let usage = before.zip(after).map(|(before, after)| after.since(before));
         let mut tally = client.end();
         tally.timeline.spend(&cpu_ns);
-        Ok(Round { tally, usage, window_ns, driver_busy: busy_ns as f64 / window_ns as f64, upstream_opened, strayed, beside })
+        let driver_busy = busy_ns as f64 / window_ns as f64;
+        let mut round = Round { tally, usage, window_ns, driver_busy, upstream_opened, strayed, beside };
+        for (at_s, what) in moments {
+            round.note(at_s, what);
+        }
+        Ok(round)
     }
 
     /// A client whose connections are all open.
@@ -283,7 +296,15 @@ impl Driver {
             client.advance(event, self.clock.now_ns(), &self.upstream.met_ns, &self.poller)?;
             client.dispatch(self.clock.now_ns(), &self.poller)?;
         }
+        if let Some(members) = self.company.hear(self.clock.now_ns()) {
+            self.expect_members(members.into_iter());
+        }
         worked |= self.company.turn(self.clock.now_ns(), &self.poller)?;
         Ok(worked)
     }
+}
+
+/// What a proxy has used so far, with its workers that have ended.
+fn used(proxy: &Processes) -> io::Result<Usage> {
+    Ok(Usage { cpu_ns: proxy.spent_ns()?, ..proxy.usage()? })
 }

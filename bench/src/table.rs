@@ -328,7 +328,7 @@ impl Table {
         for name in ["p50 µs", "p99 µs", "p99.9 µs", "CPU µs", "MB"] {
             header.extend([name, "with", "ratio"]);
         }
-        header.push("beside");
+        header.extend(["errors", "with", "beside"]);
         let row = |contrast: &Contrast| {
             let mut cells = vec![contrast.peer.clone()];
             let changes =
@@ -336,6 +336,7 @@ impl Table {
             for (change, decimals) in changes {
                 cells.extend([number(change.without, decimals), number(change.with, decimals), ratio(change.ratio)]);
             }
+            cells.extend([contrast.errors_without.to_string(), contrast.errors_with.to_string()]);
             let parts = contrast.beside.iter().zip(&series.scenario.beside);
             cells.push(parts.map(|(part, beside)| part.words(*beside)).collect::<Vec<_>>().join("; "));
             cells

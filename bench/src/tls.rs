@@ -6,11 +6,19 @@ use std::sync::Arc;
 use rcgen::CertificateParams;
 use rcgen::KeyPair;
 use rustls::ClientConfig;
+use rustls::DigitallySignedStruct;
+use rustls::Error;
 use rustls::RootCertStore;
+use rustls::SignatureScheme;
 use rustls::client::Resumption;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::client::danger::ServerCertVerified;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::ServerName;
+use rustls::pki_types::UnixTime;
 
 use crate::connection::ClientTls;
 use crate::tickets::Tickets;
@@ -56,6 +64,16 @@ impl Identity {
 }
 
 impl ClientTls {
+    /// The same client, but it takes any certificate and signature for good: half of the driver's work for a handshake is to verify them,
+    /// which the connections of the load do. The proxy's work is the same.
+    #[must_use]
+    pub fn hasty(&self) -> Self {
+        let mut config = ClientConfig::clone(&self.config);
+        let schemes = config.crypto_provider().signature_verification_algorithms.supported_schemes();
+        config.dangerous().set_certificate_verifier(Arc::new(Hasty { schemes }));
+        Self { config: Arc::new(config), name: self.name.clone(), resumes: false }
+    }
+
     /// The same client, but each connection offers a ticket (psk_dhe_ke, no early data) that an earlier one was given.
     ///
     /// Connections of clones share their tickets; those of another call do not.
@@ -63,5 +81,46 @@ impl ClientTls {
         let mut config = ClientConfig::clone(&self.config);
         config.resumption = Resumption::store(Arc::new(Tickets::new(connections)));
         Self { config: Arc::new(config), name: self.name.clone(), resumes: true }
+    }
+}
+
+/// Verifies nothing.
+#[derive(Debug)]
+struct Hasty {
+    schemes: Vec<SignatureScheme>,
+}
+
+impl ServerCertVerifier for Hasty {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.schemes.clone()
     }
 }

@@ -8,12 +8,16 @@ use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::sync::Arc;
 
+use corelane_bench::beside::Beside;
+use corelane_bench::beside::Company;
+use corelane_bench::beside::Door;
 use corelane_bench::client::Target;
 use corelane_bench::connection::ClientTls;
 use corelane_bench::driver::Driver;
 use corelane_bench::driver::Span;
 use corelane_bench::scenario::Load;
 use corelane_bench::scenario::Request;
+use corelane_bench::schedule;
 use corelane_bench::schedule::Arrivals;
 use corelane_bench::tally::Handshakes;
 use corelane_bench::tally::Tally;
@@ -117,4 +121,32 @@ fn a_server_without_tickets_is_found_out() {
     let handshakes = round(0, LOADS[0], |identity| identity.client.resuming(CONNECTIONS)).handshakes;
     assert_eq!((handshakes.resumed, handshakes.resumed_share()), (0, Some(0.0)), "{handshakes:?}");
     assert_eq!(Handshakes::default().resumed_share(), None);
+}
+
+/// Handshakes beside a load are as many as were due, each with its answer, whatever the load itself does.
+#[test]
+fn handshakes_beside_a_load_are_counted() {
+    let identity = Identity::new().expect("a certificate can be made");
+    let mut driver = Driver::new().expect("the loopback has two free ports");
+    let (host, path, http) = ("app.bench.local", "/api/item", driver.upstream().endpoints()[0]);
+    let door = Door { http, https: serve(&identity, 2), tls: false, client: identity.client.hasty(), host, path };
+    let per_s = 100.0;
+    driver.accompany(Company::new(&[Beside::Handshakes { per_s }], &door));
+    let target = Target {
+        address: http,
+        tls: None,
+        connections: 1,
+        close: false,
+        host: host.into(),
+        path,
+        addresses: None,
+        requests: vec![Request::get(BODY_BYTES)],
+        read_bytes_per_s: None,
+    };
+    let load = Load::Open { rate_per_s: 100.0, arrivals: Arrivals::Uniform };
+    let round = driver.round(target, load, Span { warm_up_ns: 0, window_ns: WINDOW_NS }, 7, None).expect("both serve");
+    let [deeds] = round.beside.as_slice() else { panic!("{:?}", round.beside) };
+    let due = schedule::due_times(Arrivals::Poisson, per_s, WINDOW_NS, 1).len() as u64;
+    assert_eq!((round.tally.errors.total(), deeds.failed), (0, 0), "{deeds:?}");
+    assert!(deeds.answered > 0 && deeds.opened <= due && due - deeds.answered <= u64::from(CONNECTIONS), "{deeds:?} of {due}");
 }
