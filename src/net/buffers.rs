@@ -1,6 +1,7 @@
 //! Receive buffers that the kernel picks from: one pool per shard, lent out as [`Chunk`]s and given back on drop.
 
 use std::cell::Cell;
+use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::ops::Deref;
@@ -11,6 +12,8 @@ use std::sync::atomic::Ordering;
 
 use io_uring::types::BufRingEntry;
 
+use crate::net::stock::Stock;
+
 /// The provided-buffer ring of one shard and the memory behind it, touched lazily.
 pub struct BufferPool {
     memory: Mapping,
@@ -18,7 +21,7 @@ pub struct BufferPool {
     tail: Cell<u16>,
     count: u16,
     size: usize,
-    available: Cell<usize>,
+    stock: RefCell<Stock>,
 }
 
 impl BufferPool {
@@ -30,11 +33,7 @@ impl BufferPool {
         assert!(count.is_power_of_two(), "a buffer ring has a power of two of entries");
         let memory = Mapping::new(usize::from(count) * size)?;
         let entries = Mapping::new(usize::from(count) * size_of::<BufRingEntry>())?;
-        let pool = Self { memory, entries, tail: Cell::new(0), count, size, available: Cell::new(0) };
-        for id in 0..count {
-            pool.give_back(id);
-        }
-        Ok(pool)
+        Ok(Self { memory, entries, tail: Cell::new(0), count, size, stock: RefCell::new(Stock::new(count)) })
     }
 
     /// Address of the ring of entries, for registration.
@@ -51,19 +50,54 @@ impl BufferPool {
         self.size
     }
 
-    /// Buffers the kernel may still pick.
+    /// Buffers that are lent to nobody.
     pub(crate) fn available(&self) -> usize {
-        self.available.get()
+        self.stock.borrow().available()
+    }
+
+    /// There are so many sockets now that may receive.
+    pub(crate) fn expect(&self, sockets: usize) {
+        self.stock.borrow_mut().expect(sockets);
+    }
+
+    /// The kernel found no buffer.
+    pub(crate) fn ran_out(&self) {
+        self.stock.borrow_mut().ran_out();
+    }
+
+    /// Ends a turn: the kernel may pick from as many buffers as it will need in the next one.
+    pub(crate) fn offer(&self) {
+        let mut stock = self.stock.borrow_mut();
+        stock.end_turn();
+        while let Some(id) = stock.offer() {
+            self.hand_over(id);
+        }
+    }
+
+    /// From time to time: what was needed until now counts no more.
+    pub(crate) fn look(&self, sockets: usize) {
+        self.stock.borrow_mut().look(sockets);
+    }
+
+    /// Gives memory back that was touched and has not been needed since the last look: that of one buffer, so that nobody waits.
+    pub(crate) fn clean_one(&self) {
+        if let Some(id) = self.stock.borrow_mut().clean() {
+            self.memory.forget(usize::from(id) * self.size, self.size);
+        }
     }
 
     /// Takes the buffer that the kernel filled with `length` bytes.
     pub(crate) fn take(self: &Rc<Self>, id: u16, length: usize) -> Chunk {
         debug_assert!(id < self.count && length <= self.size, "the kernel names buffers it was given");
-        self.available.set(self.available.get() - 1);
+        self.stock.borrow_mut().take();
         Chunk(Kind::Pooled { pool: self.clone(), id, length: length as u32 })
     }
 
     fn give_back(&self, id: u16) {
+        self.stock.borrow_mut().give_back(id);
+    }
+
+    fn hand_over(&self, id: u16) {
         let tail = self.tail.get();
         let slot = usize::from(tail & (self.count - 1));
         #[expect(unsafe_code, reason = "the ring of entries is shared with the kernel")]
@@ -78,13 +112,12 @@ impl BufferPool {
             (*shared_tail).store(tail.wrapping_add(1), Ordering::Release);
         }
         self.tail.set(tail.wrapping_add(1));
-        self.available.set(self.available.get() + 1);
     }
 }
 
 impl fmt::Debug for BufferPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "BufferPool {{ {} of {} available }}", self.available.get(), self.count)
+        write!(f, "BufferPool {{ {} of {} available }}", self.available(), self.count)
     }
 }
 
@@ -158,6 +191,16 @@ impl Mapping {
             return Err(io::Error::last_os_error());
         }
         Ok(Self { start: NonNull::new(start.cast()).expect("mmap does not return null"), length })
+    }
+
+    /// Lets go of the pages from `offset` on: they are zeroes when they are touched again.
+    fn forget(&self, offset: usize, length: usize) {
+        assert!(offset + length <= self.length, "within the mapping");
+        #[expect(unsafe_code, reason = "std knows no pages")]
+        // SAFETY: the range lies within the mapping, and nobody has a reference into it: its buffer is on the shelf, lent to nobody.
+        unsafe {
+            libc::madvise(self.start.as_ptr().add(offset).cast(), length, libc::MADV_DONTNEED);
+        }
     }
 }
 

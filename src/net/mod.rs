@@ -16,6 +16,7 @@ pub mod ring;
 mod share;
 pub mod slot;
 pub mod socket;
+mod stock;
 pub mod stream;
 pub mod tls;
 pub mod wheel;

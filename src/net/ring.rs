@@ -48,6 +48,8 @@ const SUBMISSIONS: u32 = 1024;
 const COMPLETIONS: u32 = 8192;
 const BUFFERS: u16 = 256;
 const BUFFER_BYTES: usize = 64 << 10;
+/// How often it is looked which buffers are not needed, in milliseconds.
+const STOCK_LOOK_MS: u64 = 1000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -129,6 +131,7 @@ pub(crate) struct Inner {
     rung: bool,
     bell_waker: Option<Waker>,
     now_ms: u64,
+    stock_look_ms: u64,
     no_iowait: bool,
     stats: RingStats,
 }
@@ -189,6 +192,7 @@ impl Ring {
             rung: false,
             bell_waker: None,
             now_ms: 0,
+            stock_look_ms: 0,
             no_iowait: true,
             stats: RingStats::default(),
         };
@@ -398,6 +402,7 @@ impl Ring {
     pub(crate) fn enter(&self, block: bool) {
         self.turns.set(self.turns.get() + 1);
         let mut inner = self.inner.borrow_mut();
+        inner.pool.offer();
         inner.feed_starved();
         let more_follows = inner.build_sends();
         let mut completions = std::mem::take(&mut inner.completions);
@@ -410,6 +415,7 @@ impl Ring {
         let block = block && completions.is_empty() && !more_follows && inner.deferred.is_empty();
         if block {
             let due_ms = inner.wheel.next_due_ms().map_or(SLEEP_MS_MAX, |due_ms| due_ms.saturating_sub(inner.now_ms).min(SLEEP_MS_MAX));
+            inner.tidy_buffers();
             let before_us = self.elapsed_us();
             self.end_turn(before_us);
             inner.submit(1, Some(due_ms));
@@ -546,14 +552,21 @@ impl Inner {
     // --- slots
 
     pub(crate) fn new_slot(&mut self, fd: RawFd) -> u32 {
-        if let Some(index) = self.free.pop() {
+        let index = if let Some(index) = self.free.pop() {
             let slot = &mut self.slots[index as usize];
             **slot = Slot::new(slot.generation.wrapping_add(1) & 0xff_ffff, fd);
             index
         } else {
             self.slots.push(Box::new(Slot::new(0, fd)));
             self.slots.len() as u32 - 1
-        }
+        };
+        self.pool.expect(self.sockets());
+        index
+    }
+
+    /// Slots in use.
+    fn sockets(&self) -> usize {
+        self.slots.len() - self.free.len()
     }
 
     #[inline]
@@ -733,6 +746,7 @@ impl Inner {
         if starved {
             slot.starved = true;
             self.stats.starved += 1;
+            self.pool.ran_out();
             self.starved.push(index);
         } else if !more && result > 0 && unread < if slot.bulk { PREFETCH_CHUNKS } else { UNREAD_CHUNKS_MAX } {
             self.arm_receive(index);
@@ -753,6 +767,15 @@ impl Inner {
             let slot = self.slot(index);
             slot.starved = false;
             if slot.live { self.arm_receive(index) } else { self.reap(index) }
+        }
+    }
+
+    /// Before a sleep, when nobody waits.
+    fn tidy_buffers(&mut self) {
+        self.pool.clean_one();
+        if self.now_ms >= self.stock_look_ms {
+            self.stock_look_ms = self.now_ms + STOCK_LOOK_MS;
+            self.pool.look(self.sockets());
         }
     }
 
