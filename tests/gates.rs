@@ -176,6 +176,55 @@ struct Stage {
     answered: AtomicUsize,
 }
 
+/// However fast an answer is pulled, no turn carries more of it than a share and the buffer that overdraws it, and requests beside it
+/// get their answers meanwhile.
+///
+/// The answer is as fast as this host can make it: its bytes wait on both sides whenever the shard looks.
+#[test]
+fn a_large_answer_is_spread_over_turns() {
+    const LARGE: usize = 512 << 20;
+    const BLOCK: usize = 1 << 20;
+    /// 256 KiB, and one buffer of 64 KiB that was begun before.
+    const TURN_BYTES_MAX: usize = 320 << 10;
+    let upstream = Upstream::scripted(|mut visit| {
+        let block = vec![b'x'; BLOCK];
+        while let Some(request) = visit.request() {
+            if request.target != "/large" {
+                let _gone = visit.send(kilobyte());
+                continue;
+            }
+            let _gone = visit.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n"));
+            for _ in 0..LARGE / BLOCK {
+                let _gone = visit.send(&block);
+            }
+        }
+    });
+    let edge = Corelane::start(&manifests(&upstream).settings(&[("keep-alive-requests", "1000000")]));
+    let mut small = Client::connect(edge.http);
+    let mut large = Client::connect(edge.http);
+    let mut beside = 0;
+    let cost = cost_of(&edge, || {
+        let pulled = support::spawn(move || {
+            large.send("GET /large HTTP/1.1\r\nHost: app.test\r\n\r\n");
+            large.read_until(b"\r\n\r\n");
+            let mut left = LARGE - large.buffer.len();
+            while left > 0 {
+                large.buffer.clear();
+                left -= large.fill().expect("no error");
+            }
+        });
+        while !pulled.is_finished() {
+            assert_eq!(small.get("app.test", "/").status, 200);
+            beside += 1;
+        }
+        pulled.join().expect("the whole answer comes");
+    });
+    // What the requests beside it can have had at most is not counted for it.
+    let turns = cost.enters - cost.timer_enters_max - 2.2 * beside as f64;
+    assert!(turns >= (LARGE / TURN_BYTES_MAX) as f64, "{turns} turns for {LARGE} bytes, with {beside} requests beside them: {cost:?}");
+    assert!(beside > 10, "{beside} requests beside {LARGE} bytes");
+}
+
 /// Handshakes that arrive together begin in turns of their own, and in each of them the shard looks after everybody else as well.
 ///
 /// All of them have arrived before the shard looks. Without the gate they would begin in one turn, and who came with them would wait

@@ -12,6 +12,8 @@ use support::edge::Corelane;
 use support::eventually;
 use support::manifests::Ingress;
 use support::manifests::Manifests;
+use support::tls::Authority;
+use support::tls::client_hello;
 use support::upstream::BlackHole;
 use support::upstream::Upstream;
 
@@ -107,6 +109,103 @@ fn slow_content_is_answered_408() {
     }
     assert!(upstream.requests().iter().all(|request| !request.complete));
     upstream.wait_until_idle();
+}
+
+/// Content that comes, but more slowly than 240 bytes a second behind a grace of 5 s, ends the request though no gap is long; somewhat
+/// faster it may take as long as it takes.
+#[test]
+fn content_that_drips_is_answered_408() {
+    let upstream = Upstream::echo("app");
+    let edge = edge_with(&[upstream.address], &[], &[]);
+    let mut slow = Client::connect(edge.http);
+    let mut steady = Client::connect(edge.http);
+    for client in [&mut slow, &mut steady] {
+        client.send("POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 1000000\r\n\r\n");
+        client.set_patience(Duration::from_millis(50));
+    }
+    let begun = support::now();
+    let mut sent = 0;
+    while slow.buffer.is_empty() {
+        slow.send("x");
+        let _nothing_yet = slow.fill();
+        // Twice as much as has to come by now.
+        let due = (begun.elapsed().as_secs_f64() * 480.0) as usize;
+        steady.send(vec![b'x'; due.saturating_sub(sent)]);
+        sent = sent.max(due);
+        assert!(begun.elapsed() < support::PATIENCE, "a drip is borne");
+    }
+    let answer = slow.response();
+    assert_eq!((answer.status, answer.closes(), answer.field("corelane-reason")), (408, true, Some("body_timeout")));
+    steady.set_patience(support::PATIENCE);
+    steady.send(vec![b'x'; 1_000_000 - sent]);
+    assert_eq!(steady.response().status, 200);
+}
+
+/// A TLS handshake has 10 s: whoever says nothing, stops in the middle or drips is closed, and counted.
+#[test]
+fn a_slow_handshake_is_closed() {
+    let upstream = Upstream::echo("app");
+    let authority = Authority::new();
+    let manifests = Manifests::new()
+        .service("app", &[upstream.address])
+        .tls_secret("app", &authority.ecdsa(&["app.test"]))
+        .ingress(&Ingress::new("app").tls("app.test", "app").host("app.test", "app"));
+    let edge = Corelane::start(&manifests);
+    let hello = client_hello(&authority.client(), "app.test");
+    let mut waiting: Vec<Client> = [&hello[..0], &hello[..11], &hello[..]]
+        .into_iter()
+        .map(|part| {
+            let mut client = Client::connect(edge.https);
+            client.send(part);
+            client
+        })
+        .collect();
+    let mut dripping = Client::connect(edge.https);
+    dripping.set_patience(Duration::from_millis(200));
+    let begun = support::now();
+    let mut bytes = hello.iter();
+    while matches!(dripping.fill(), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock) {
+        dripping.send([*bytes.next().expect("more bytes than it is borne for")]);
+    }
+    assert!(begun.elapsed() < support::PATIENCE / 2, "dripping moves the deadline");
+    for client in &mut waiting {
+        let _the_servers_flight = client.read_to_end();
+    }
+    assert_eq!(edge.metric("corelane_tls_handshakes_total", "result=\"timeout\""), 4.0);
+    assert_eq!(Client::connect_tls(edge.https, &authority.client(), "app.test").get("app.test", "/").status, 200);
+}
+
+/// A client that takes nothing for a minute is cut, and its upstream with it; one that takes a little now and then is not.
+#[test]
+#[ignore = "takes more than a minute: the limit is not a setting"]
+fn a_reader_that_stops_is_cut() {
+    let upstream = Upstream::scripted(|mut visit| {
+        if visit.request().is_some() {
+            let _gone = visit.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n");
+            while visit.send([b'x'; 64 << 10]).is_ok() {}
+        }
+    });
+    let edge = edge_with(&[upstream.address], &[], &[]);
+    let mut readers: Vec<Client> = (0..2).map(|_| Client::connect(edge.http)).collect();
+    for client in &mut readers {
+        client.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+        client.read_until(b"\r\n\r\n");
+    }
+    let [mut stopped, mut slow] = <[Client; 2]>::try_from(readers).unwrap_or_else(|_| panic!("two readers"));
+    let begun = support::now();
+    while upstream.open() == 2 {
+        // What the kernels hold between the two is some megabytes: half a megabyte at a time is sure to open the window.
+        for _ in 0..32 {
+            slow.buffer.clear();
+            assert!(slow.fill().expect("it is served") > 0);
+        }
+        std::thread::sleep(Duration::from_secs(1));
+        assert!(begun.elapsed() < 3 * support::PATIENCE, "a reader that has stopped is borne");
+    }
+    assert!(begun.elapsed() >= Duration::from_secs(55), "cut after {:?}", begun.elapsed());
+    assert!(matches!(stopped.read_to_end(), Err(Ended::Reset)) || stopped.buffer.len() < 1_000_000_000, "it was cut");
+    assert!(slow.fill().expect("it is served still") > 0);
+    assert_eq!(upstream.open(), 1);
 }
 
 /// An upstream that says nothing is 504, whatever the method; the others are served meanwhile.

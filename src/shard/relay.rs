@@ -149,15 +149,47 @@ impl Upload {
         if self.is_too_large() {
             return Err(DownstreamFault::BodyTooLarge);
         }
-        let elapsed_us = now_us.saturating_sub(self.started_us);
-        let expected = elapsed_us.saturating_sub(GRACE_US) / 1_000_000 * RATE_MIN;
-        if !self.body.is_done() && self.bytes < expected {
+        if self.is_too_slow(now_us) {
             return Err(DownstreamFault::BodyTimeout);
         }
         Ok(moved)
     }
 
+    /// Whether more is to come, and less has come by now than with the slowest upload that is borne.
+    fn is_too_slow(&self, now_us: u64) -> bool {
+        let counted_us = now_us.saturating_sub(self.started_us).saturating_sub(GRACE_US);
+        !self.body.is_done() && self.bytes < counted_us / 1_000_000 * RATE_MIN
+    }
+
     fn is_too_large(&self) -> bool {
         self.bytes_max.is_some_and(|most| self.bytes > most)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An upload has a grace, then it must have come at 240 bytes a second since, however it was spread; a whole one is never too slow.
+    #[test]
+    fn an_upload_has_a_slowest_rate() {
+        const SECOND_US: u64 = 1_000_000;
+        for (bytes, elapsed_us, too_slow) in [
+            (0, 0, false),
+            (0, GRACE_US + SECOND_US - 1, false),
+            (0, GRACE_US + SECOND_US, true),
+            (RATE_MIN - 1, GRACE_US + SECOND_US, true),
+            (RATE_MIN, GRACE_US + SECOND_US, false),
+            (RATE_MIN * 3600 - 1, GRACE_US + 3600 * SECOND_US, true),
+            (RATE_MIN * 3600, GRACE_US + 3600 * SECOND_US, false),
+            // A burst counts until it is used up.
+            (1 << 30, GRACE_US + 3600 * SECOND_US, false),
+        ] {
+            let mut upload = Upload::new(Framing::Length(1 << 40), None, 77);
+            upload.bytes = bytes;
+            assert_eq!(upload.is_too_slow(77 + elapsed_us), too_slow, "{bytes} bytes in {elapsed_us} us");
+        }
+        let whole = Upload::new(Framing::Empty, None, 0);
+        assert!(!whole.is_too_slow(u64::MAX));
     }
 }
