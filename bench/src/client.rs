@@ -305,7 +305,7 @@ impl Client {
         }
         self.postponed.pop();
         let slot = &mut self.slots[place as usize];
-        // Of an earlier connection in this slot nothing goes on, but that one knows nothing of the present one either.
+        // What an earlier connection of this slot has left says nothing of the present one.
         slot.postponed &= slot.generation != generation;
         Some(Event { token: Token { role: Role::Client, generation, slot: place }, ended: false })
     }
@@ -334,8 +334,8 @@ impl Client {
         self.carried(exchanged.body_bytes, now_ns);
         let Some(window) = self.window else { return };
         let Some(task) = self.slots[place as usize].task.filter(|_| exchanged.begun) else { return };
-        let is_stream = self.target.requests[task.kind as usize].is_stream();
-        if is_stream && matches!(self.pace, Pace::Open(_)) && window.holds(task.intended_ns) {
+        let is_long = self.target.requests[task.kind as usize].has_long_answer();
+        if is_long && matches!(self.pace, Pace::Open(_)) && window.holds(task.intended_ns) {
             tally::record(&mut self.tally.first_byte, now_ns - task.intended_ns);
         }
     }

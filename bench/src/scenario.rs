@@ -118,7 +118,12 @@ impl Request {
 
     /// Whether it carries so much that its parts count, not only its end.
     pub fn is_stream(&self) -> bool {
-        self.body_bytes.max(self.upload_bytes) > STREAM_BYTES
+        self.has_long_answer() || self.upload_bytes > STREAM_BYTES
+    }
+
+    /// Whether its answer begins long before it ends.
+    pub fn has_long_answer(&self) -> bool {
+        self.body_bytes > STREAM_BYTES
     }
 
     fn check(&self) -> Result<(), String> {

@@ -200,13 +200,18 @@ fn an_early_answer_is_an_error() {
     assert!(tally.errors.content > 0);
 }
 
-/// The first byte of a long answer has a time of its own, which is no later than the last; of a short one it has none.
+/// The first byte of a long answer has a time of its own, which is no later than the last; that of a short one has none, however long
+/// its request was.
 #[test]
 fn a_long_answer_has_a_first_byte() {
     let tally = round(1 << 20, 2, false, uniform(100.0)).tally;
     assert_eq!((tally.errors.total(), tally.first_byte.len()), (0, tally.planned));
     assert!(tally.first_byte.max() <= tally.latency.max() && tally.first_byte.mean() < tally.latency.mean());
-    assert_eq!(round(1024, 2, false, uniform(100.0)).tally.first_byte.len(), 0);
+    for upload_bytes in [0, 1 << 20] {
+        let short = Request { upload_bytes, ..Request::get(1024) };
+        let tally = round_of(uniform(100.0), |target| Target { requests: vec![short], ..target }).tally;
+        assert_eq!((tally.errors.total(), tally.latency.len(), tally.first_byte.len()), (0, tally.planned, 0));
+    }
 }
 
 /// A paced reader reads no faster than it may, and what it has begun when the round ends is neither an answer nor an error.
