@@ -15,6 +15,7 @@ use corelane_bench::client::Target;
 use corelane_bench::connection::ClientTls;
 use corelane_bench::driver::Driver;
 use corelane_bench::driver::Span;
+use corelane_bench::pattern;
 use corelane_bench::scenario::Load;
 use corelane_bench::scenario::Request;
 use corelane_bench::schedule;
@@ -22,6 +23,7 @@ use corelane_bench::schedule::Arrivals;
 use corelane_bench::tally::Handshakes;
 use corelane_bench::tally::Tally;
 use corelane_bench::tls::Identity;
+use corelane_bench::wire;
 use corelane_bench::wire::Answer;
 use rustls::ServerConfig;
 use rustls::ServerConnection;
@@ -58,21 +60,32 @@ fn serve(identity: &Identity, tickets: usize) -> SocketAddr {
     address
 }
 
+/// Reads a request with its body, and answers where every byte of it was right.
 fn answer(stream: &mut (impl Read + Write)) -> std::io::Result<()> {
-    let mut head = Vec::new();
-    let mut buffer = [0; 1024];
-    while !head.ends_with(b"\r\n\r\n") {
+    let mut request = Vec::new();
+    let mut buffer = [0; 16 << 10];
+    let whole = |request: &[u8]| Some((wire::head_length(request)?, wire::upload_bytes(request) as usize));
+    while whole(&request).is_none_or(|(head, upload)| request.len() < head + upload) {
         let length = stream.read(&mut buffer)?;
         if length == 0 {
             return Ok(());
         }
-        head.extend_from_slice(&buffer[..length]);
+        request.extend_from_slice(&buffer[..length]);
     }
-    stream.write_all(Answer::new(BODY_BYTES).piece(true, 0, u64::MAX))?;
+    let body = &request[wire::head_length(&request).unwrap_or(0)..];
+    let body_bytes = wire::wanted(&request).map_or(0, |wanted| wanted.body_bytes);
+    let answer = if pattern::holds(0, body) { Answer::new(body_bytes) } else { Answer::refusal() };
+    stream.write_all(answer.piece(true, 0, u64::MAX))?;
     stream.flush()
 }
 
 fn round(tickets: usize, load: Load, client: impl Fn(&Identity) -> ClientTls) -> Tally {
+    let tally = round_of(vec![Request::get(BODY_BYTES)], tickets, load, client);
+    assert!(tally.completed > u64::from(CONNECTIONS), "{}", tally.completed);
+    tally
+}
+
+fn round_of(requests: Vec<Request>, tickets: usize, load: Load, client: impl Fn(&Identity) -> ClientTls) -> Tally {
     let identity = Identity::new().expect("a certificate can be made");
     let mut driver = Driver::new().expect("the loopback has two free ports");
     let target = Target {
@@ -83,13 +96,12 @@ fn round(tickets: usize, load: Load, client: impl Fn(&Identity) -> ClientTls) ->
         host: "app.bench.local".into(),
         path: "/api/item",
         addresses: None,
-        requests: vec![Request::get(BODY_BYTES)],
+        requests,
         read_bytes_per_s: None,
     };
     let span = Span { warm_up_ns: 0, window_ns: WINDOW_NS };
     let tally = driver.round(target, load, span, 7, None).expect("the server takes all connections").tally;
     assert_eq!(tally.errors.total(), 0, "{:?}", tally.errors);
-    assert!(tally.completed > u64::from(CONNECTIONS), "{}", tally.completed);
     tally
 }
 
@@ -149,4 +161,14 @@ fn handshakes_beside_a_load_are_counted() {
     let due = schedule::due_times(Arrivals::Poisson, per_s, WINDOW_NS, 1).len() as u64;
     assert_eq!((round.tally.errors.total(), deeds.failed), (0, 0), "{deeds:?}");
     assert!(deeds.answered > 0 && deeds.opened <= due && due - deeds.answered <= u64::from(CONNECTIONS), "{deeds:?} of {due}");
+}
+
+/// Bodies longer than what a session holds go both ways over TLS, whole.
+#[test]
+fn long_bodies_go_both_ways() {
+    for long in [Request::get(300_000), Request { upload_bytes: 300_000, ..Request::get(0) }] {
+        let load = Load::Open { rate_per_s: 20.0, arrivals: Arrivals::Uniform };
+        let tally = round_of(vec![long], 0, load, |identity| identity.client.clone());
+        assert_eq!(tally.latency.len(), tally.planned);
+    }
 }
