@@ -8,6 +8,7 @@ use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::net::TcpStream;
+use std::ops::Range;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -40,6 +41,9 @@ const DESCRIPTION: &str = "peer.toml";
 /// How long a proxy may take to stop before it is killed.
 const STOP_MS_MAX: u64 = 5_000;
 const STOP_LOOK_MS: u64 = 20;
+/// Ports that proxies are given.
+const PORTS: Range<u16> = 16_384..32_768;
+const PORT_ATTEMPTS: u32 = 64;
 /// A page of readiness that takes longer does not say that it is ready.
 const READY_PATIENCE: Duration = Duration::from_millis(20);
 /// How a good answer begins.
@@ -362,9 +366,17 @@ fn version(program: &Path, arguments: &[String]) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&text).lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned())
 }
 
-/// A port nobody listens on at this moment.
+/// A port nobody listens on at this moment, below those that the kernel gives to whoever connects: while a proxy is down, and asked
+/// again and again, its port is not taken by a client.
 fn free_port() -> io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+    let mut last = None;
+    for _ in 0..PORT_ATTEMPTS {
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, fastrand::u16(PORTS))) {
+            Ok(listener) => return listener.local_addr(),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| io::ErrorKind::AddrInUse.into()))
 }
 
 fn in_file(path: &Path, error: &io::Error) -> io::Error {
