@@ -201,7 +201,10 @@ impl Stream {
             let held = std::mem::take(&mut self.held);
             self.socket.ring().recycle(held);
         }
-        self.send_session_output()?;
+        // After a failure the alert is all there is left to say.
+        if result.is_err() || self.session.as_ref().is_some_and(|session| !session.can_wait()) {
+            self.send_session_output()?;
+        }
         self.ended |= result?.closed;
         Ok(())
     }

@@ -191,6 +191,16 @@ impl Session {
         self.connection.wants_write()
     }
 
+    /// Whether [`Self::take_output`] is in no hurry: it leaves with the next [`Self::seal`] or after [`Self::close`].
+    ///
+    /// After a handshake of TLS 1.3 a server says nothing by itself but tickets, which are of use to a later connection, and its
+    /// answer to KeyUpdate, which is due before its next application data (RFC 8446 section 4.6.3). Sent alone, a ticket would cost
+    /// a segment in every connection. The end of a handshake of TLS 1.2 is waited for, and so is whatever a client has to say.
+    pub fn can_wait(&self) -> bool {
+        let is_server = matches!(self.connection, rustls::Connection::Server(_));
+        is_server && !self.connection.is_handshaking() && self.connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)
+    }
+
     /// Says that nothing more comes from us.
     pub fn close(&mut self) {
         self.connection.send_close_notify();
@@ -278,14 +288,20 @@ mod tests {
 
     use super::*;
 
-    /// A server and a client that have shaken hands.
-    fn pair(version: &'static rustls::SupportedProtocolVersion) -> (Session, Session) {
+    /// A server and a client that have said nothing yet.
+    fn strangers(version: &'static rustls::SupportedProtocolVersion) -> (Session, Session) {
         let signed = rcgen::generate_simple_self_signed(vec!["app.test".to_owned()]).expect("a certificate");
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(signed.signing_key.serialize_der()));
         let config = ServerConfig::builder_with_provider(crypto()).with_protocol_versions(&[version]).expect("the provider has it");
         let config = config.with_no_client_auth().with_single_cert(vec![signed.cert.der().clone()], key).expect("a pair");
-        let mut server = Session::server(Arc::new(config)).expect("a session");
-        let mut client = Session::client(client_config(crypto()), [127, 0, 0, 1].into()).expect("a session");
+        let server = Session::server(Arc::new(config)).expect("a session");
+        let client = Session::client(client_config(crypto()), [127, 0, 0, 1].into()).expect("a session");
+        (server, client)
+    }
+
+    /// A server and a client that have shaken hands.
+    fn pair(version: &'static rustls::SupportedProtocolVersion) -> (Session, Session) {
+        let (mut server, mut client) = strangers(version);
         while server.is_handshaking() || client.is_handshaking() {
             carry(&mut client, &mut server);
             carry(&mut server, &mut client);
@@ -330,5 +346,35 @@ mod tests {
                 assert!(plaintext == content, "{version:?} at {now_ms}");
             }
         }
+    }
+
+    /// After a handshake of TLS 1.3 the server has nothing left to say but tickets, and they leave in front of the answer.
+    #[test]
+    fn tickets_wait_for_the_answer() {
+        let (mut server, mut client) = strangers(&rustls::version::TLS13);
+        carry(&mut client, &mut server);
+        assert!(server.wants_write() && !server.can_wait(), "the client waits for this flight");
+        carry(&mut server, &mut client);
+        assert!(client.wants_write() && !client.can_wait(), "the server waits for the end of the handshake");
+        carry(&mut client, &mut server);
+        assert!(!server.is_handshaking() && server.wants_write() && server.can_wait());
+        let (mut wire, mut plaintext) = (Vec::new(), Vec::new());
+        server.seal(b"answer", 0, &mut wire).expect("no fault");
+        assert!(!server.wants_write());
+        assert!(records(&wire).len() > 1, "the tickets and the answer");
+        client.absorb(&wire, &mut plaintext).expect("no fault");
+        assert_eq!(plaintext, b"answer");
+    }
+
+    /// The server's end of a handshake of TLS 1.2 is waited for.
+    #[test]
+    fn the_end_of_an_older_handshake_does_not_wait() {
+        let (mut server, mut client) = strangers(&rustls::version::TLS12);
+        for _ in 0..2 {
+            carry(&mut client, &mut server);
+            assert!(server.wants_write() && !server.can_wait());
+            carry(&mut server, &mut client);
+        }
+        assert!(!server.is_handshaking() && !client.is_handshaking());
     }
 }
