@@ -67,8 +67,9 @@ impl Inside {
             "endpoints",
             "--configmap",
             "corelane/settings",
+            // As in service: it is written, only nobody keeps it.
             "--access-log",
-            "off",
+            "/dev/null",
             "--state-dir",
             "",
             "--log-level",

@@ -66,7 +66,11 @@ impl Record {
     }
 
     /// Copies what the log shows of a head.
-    pub(crate) fn keep(&mut self, head: &RequestHead<'_, '_>, request_id: &[u8]) {
+    pub(crate) fn keep(&mut self, head: &RequestHead<'_, '_>, request_id: &[u8], shard: &Shard) {
+        // A head is looked at twice where a password had to be checked in between.
+        if self.bytes.capacity() == 0 {
+            self.bytes = shard.ring.spare();
+        }
         self.bytes.clear();
         self.http10 = head.version == Version::Http10;
         self.request_id = self.copy(request_id);
@@ -87,6 +91,7 @@ impl Record {
     pub(crate) fn detach(&mut self, world: &World) {
         let snapshot = world.snapshot();
         let rule = self.rule.map(|rule| snapshot.rule(rule));
+        self.bytes.shrink_to_fit();
         self.detached = Some(Box::new(Labels {
             series: self.series(world),
             source: rule.map(|rule| rule.source.clone()),
@@ -108,9 +113,13 @@ impl Record {
         };
         let sample = RequestSample { series, status: self.status, protocol: Protocol::Http1, duration_us, upstream_us: self.upstream_us };
         shard.metrics.request(&sample);
-        if !shard.access_log_on {
-            return;
+        if shard.access_log_on {
+            self.log(shard, connection, world, duration_us);
+            shard.ring.recycle(self.bytes);
         }
+    }
+
+    fn log(&self, shard: &Shard, connection: &Connection, world: Option<&World>, duration_us: u64) {
         let rule = self.rule.zip(world).map(|(rule, world)| world.snapshot().rule(rule));
         let (source, wanted) = match (&self.detached, rule) {
             (Some(labels), _) => (labels.source.as_ref(), labels.access_log),

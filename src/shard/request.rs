@@ -184,7 +184,7 @@ fn examine(shard: &Shard, world: &World, connection: &Connection, record: &mut R
     };
     let request_id = filter::headers::request_id(&head, &snapshot.settings, [shard.random(), shard.random()]);
     if shard.access_log_on {
-        record.keep(&head, request_id.as_bytes());
+        record.keep(&head, request_id.as_bytes(), shard);
     }
     let keep_alive = head.keep_alive && !shard.draining.get() && connection.requests + 1 < snapshot.settings.keep_alive_requests;
     let asker = |facts: ResponseFacts| Asker {
