@@ -437,6 +437,11 @@ fn marks(round: &Round, span: Span, stolen: f64) -> Vec<Mark> {
 }
 
 impl Block {
+    /// Whether it says nothing at all.
+    pub fn is_void(&self) -> bool {
+        self.marks.iter().any(|mark| mark.is_fatal())
+    }
+
     pub fn requests_per_s(&self) -> f64 {
         self.round.tally.completed as f64 * 1e9 / self.round.window_ns as f64
     }

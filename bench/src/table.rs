@@ -70,15 +70,16 @@ pub(crate) type Times = fn(&Tally) -> &Histogram<u64>;
 /// Proxies and the relays of the floor are judged apart: a relay answers sooner, and so is late sooner.
 pub(crate) fn counted(series: &Series) -> impl Fn(&Block) -> bool {
     let is_clean = |peer: &String| {
-        let of_peer: Vec<&Block> = series.blocks.iter().filter(|block| block.peer == *peer).collect();
-        let clean = of_peer.iter().filter(|block| block.marks.is_empty()).count();
-        clean * 2 >= of_peer.len()
+        // What fails by itself, as a proxy that loses requests whenever it is changed, says nothing of the quiet others had.
+        let sound: Vec<&Block> = series.blocks.iter().filter(|block| block.peer == *peer && !block.is_void()).collect();
+        let clean = sound.iter().filter(|block| block.marks.is_empty()).count();
+        clean * 2 >= sound.len()
     };
     let (floors, proxies): (Vec<&String>, Vec<&String>) = series.peers.iter().partition(|peer| floor::is_floor(peer));
     let (floors, proxies) = (floors.into_iter().all(is_clean), proxies.into_iter().all(is_clean));
     move |block| {
         let strict = if floor::is_floor(&block.peer) { floors } else { proxies };
-        if strict { block.marks.is_empty() } else { !block.marks.iter().any(|mark| mark.is_fatal()) }
+        if strict { block.marks.is_empty() } else { !block.is_void() }
     }
 }
 
@@ -585,6 +586,18 @@ mod tests {
         let rows = rows(&series(blocks));
         assert_eq!((rows[0].blocks, rows[0].clean, rows[0].used), (5, 4, 4));
         assert_eq!(rows[1].cpu_ratio.map(|ratio| ratio.high), Some(0.5));
+    }
+
+    /// A proxy that fails in every round has no figures, and the others are held to their clean blocks all the same.
+    #[test]
+    fn a_proxy_that_fails_does_not_spoil_the_others() {
+        let mut blocks: Vec<Block> =
+            (0..4).flat_map(|number| [block("ours", number, 10, vec![]), block("theirs", number, 20, vec![Mark::Errors])]).collect();
+        blocks[0].marks.push(Mark::Late);
+        let series = series(blocks);
+        let rows = rows(&series);
+        assert_eq!(rows.iter().map(|row| (row.clean, row.used)).collect::<Vec<_>>(), [(3, 3), (0, 0)]);
+        assert!(!table(&series).contains("**Disturbed**"));
     }
 
     /// On a noisy host all blocks count but those with errors, and the page says that it was disturbed.
