@@ -181,7 +181,7 @@ pub fn page(results: &Results) -> String {
         reading = reading(subject),
     );
     if results.measured.series.iter().any(has_floor) {
-        let _infallible = write!(page, "\n{FLOOR}\n");
+        let _infallible = write!(page, "{FLOOR}\n");
     }
     if results.measured.partial {
         let _infallible = write!(page, "\n**Partial**: {PARTIAL}\n");
@@ -407,6 +407,8 @@ pub(crate) const PARTIAL: &str =
 pub(crate) const DISTURBED: &str = "too few blocks were clean (last column), so all without errors are counted.";
 
 fn cells(row: &Row, series: &Series) -> Vec<String> {
+    // Never bold against the floor: above it is where everybody is.
+    let ratio = |of: Option<Ratio>| if floor::is_floor(&row.peer) { of.map(told).unwrap_or_default() } else { ratio(of) };
     let mut cells = vec![row.peer.clone(), throughput(row)];
     match &row.streams {
         Some(streams) => cells.extend([number(streams.mb_per_s, 0), number(streams.cpu_us_per_mb, 0)]),
@@ -414,12 +416,8 @@ fn cells(row: &Row, series: &Series) -> Vec<String> {
     }
     cells.push(ratio(row.cpu_ratio));
     if has_floor(series) {
-        // Never bold: above 1 is where everybody is.
-        cells.push(if lowest_floor(series) == Some(&row.peer) {
-            "floor".to_owned()
-        } else {
-            row.floor_ratio.map(told).unwrap_or_default()
-        });
+        let is_lowest = lowest_floor(series) == Some(&row.peer);
+        cells.push(if is_lowest { "floor".to_owned() } else { row.floor_ratio.map(told).unwrap_or_default() });
     }
     if series.has_latency() {
         for (value, of) in [(row.p50_us, row.p50_ratio), (row.p99_us, row.p99_ratio), (row.p999_us, row.p999_ratio)] {
@@ -542,6 +540,7 @@ mod tests {
         }
         let text = table(&series);
         assert!(text.contains("| × floor |") && text.contains("| 1.20 (1.20–1.20) |") && text.contains("| floor |"), "{text}");
+        assert_eq!(text.matches("**").count(), 2, "bold only against theirs: {text}");
     }
 
     /// Whether relays were disturbed is their own affair: the proxies' clean blocks count all the same, and theirs do not.
