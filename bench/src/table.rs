@@ -181,7 +181,7 @@ pub fn page(results: &Results) -> String {
         reading = reading(subject),
     );
     if results.measured.series.iter().any(has_floor) {
-        let _infallible = write!(page, "{FLOOR}\n");
+        let _infallible = writeln!(page, "{FLOOR}");
     }
     if results.measured.partial {
         let _infallible = write!(page, "\n**Partial**: {PARTIAL}\n");

@@ -50,6 +50,13 @@ impl Relay {
         stream
     }
 
+    /// The most memory it has had so far.
+    fn peak_bytes(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_ascii_whitespace().next()?.parse::<usize>().ok());
+        peak.unwrap() << 10
+    }
+
     /// Its listener and both ends of each pair.
     fn sockets(&self) -> usize {
         let descriptors = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
@@ -141,7 +148,8 @@ fn every_byte_arrives() {
     }
 }
 
-/// Clients that do not read hold up nobody else, and have lost nothing when they read at last, to the end of the connection.
+/// Clients that do not read hold up nobody else, are not kept in memory, and have lost nothing when they read at last, to the end of
+/// the connection.
 #[test]
 fn a_client_that_does_not_read_holds_up_nobody() {
     for mode in MODES {
@@ -157,6 +165,8 @@ fn a_client_that_does_not_read_holds_up_nobody() {
             let sent = bytes(7, 300 << 10);
             assert!(echoed(stream, &sent) == sent, "{mode}: an echo beside them");
         }
+        let peak_bytes = relay.peak_bytes();
+        assert!(peak_bytes < 4 * POURED.len(), "{mode}: {peak_bytes} bytes for eight times {}", POURED.len());
         for stream in streams.iter_mut().step_by(2) {
             let mut poured = Vec::new();
             stream.read_to_end(&mut poured).unwrap();
