@@ -6,6 +6,7 @@ mod support;
 use std::process::Command;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::HandshakeKind;
@@ -317,6 +318,32 @@ fn a_handshake_may_come_in_single_bytes() {
         }
     }
     assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", String::from_utf8_lossy(&answer));
+}
+
+/// After a handshake of TLS 1.3 the server is silent until it is asked: its ticket comes with the answer.
+#[test]
+fn a_ticket_comes_with_the_answer() {
+    use std::io::ErrorKind;
+    use std::io::Read;
+    use std::io::Write;
+    let upstream = Upstream::echo("app");
+    let authority = Authority::new();
+    let edge = Corelane::start(&swap(&upstream, &authority.ecdsa(&["app.test"])));
+    let mut socket = std::net::TcpStream::connect(edge.https).expect("Corelane accepts");
+    let mut session = rustls::ClientConnection::new(authority.client(), "app.test".try_into().expect("a name")).expect("a session");
+    session.complete_io(&mut socket).expect("a handshake");
+    let done = || edge.metric("corelane_tls_handshakes_total", "result=\"ok\"") >= 1.0;
+    eventually("the server has seen the end of the handshake", || done().then_some(()));
+    socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a socket has a timeout");
+    let said = socket.read(&mut [0; 1]).map_err(|error| error.kind());
+    assert!(matches!(said, Err(ErrorKind::WouldBlock)), "{said:?}");
+    socket.set_read_timeout(None).expect("a socket has none");
+    let mut stream = rustls::Stream::new(&mut session, &mut socket);
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n").expect("Corelane reads");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("Corelane answers, and says when it ends");
+    assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", String::from_utf8_lossy(&answer));
+    assert_eq!(session.tls13_tickets_received(), 1);
 }
 
 /// Content of many megabytes goes both ways over TLS, and a client that reads slowly holds the upstream back there as well.
