@@ -197,6 +197,22 @@ impl Changes {
         Rhythm { per_s, together: (wanted_per_s / per_s).round().max(1.0) as u32 }
     }
 
+    /// Of a proxy on another host, where nothing can be changed.
+    pub(crate) fn none(members: &[SocketAddr]) -> Self {
+        let names = Names { endpoints: members.iter().copied().map(Endpoint::from).collect(), ..Names::default() };
+        let directory = PathBuf::from("on another host");
+        Self {
+            ways: Ways::default(),
+            templates: Vec::new(),
+            names,
+            staging: directory.clone(),
+            directory,
+            addresses: Vec::new(),
+            swaps: 0,
+            routes: 0,
+        }
+    }
+
     /// The members of cluster a, in the order of their places.
     pub(crate) fn members(&self) -> impl Iterator<Item = SocketAddr> + Clone {
         self.names.endpoints.iter().map(|endpoint| SocketAddr::new(endpoint.ip, endpoint.port))

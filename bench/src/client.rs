@@ -413,8 +413,11 @@ impl Client {
             self.recorder.latency(counted_at_ns, now_ns - task.intended_ns);
             tally::record(&mut self.tally.latency, now_ns - task.intended_ns);
             tally::record(&mut self.tally.service, now_ns - task.sent_ns);
-            tally::record(&mut self.tally.request_leg, met_ns.saturating_sub(task.sent_ns));
-            tally::record(&mut self.tally.response_leg, now_ns.saturating_sub(met_ns));
+            // Only an upstream of this process stamps requests: another host has another clock.
+            if met_ns > 0 {
+                tally::record(&mut self.tally.request_leg, met_ns.saturating_sub(task.sent_ns));
+                tally::record(&mut self.tally.response_leg, now_ns.saturating_sub(met_ns));
+            }
         }
     }
 

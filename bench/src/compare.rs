@@ -26,11 +26,13 @@ use crate::driver::Span;
 use crate::effect;
 use crate::effect_table;
 use crate::floor;
+use crate::host::Elsewhere;
 use crate::host::Host;
 use crate::hosts;
 use crate::hosts::Addresses;
 use crate::peers::Ground;
 use crate::peers::Peer;
+use crate::running::Place;
 use crate::scenario::Handshakes;
 use crate::scenario::Load;
 use crate::scenario::Scenario;
@@ -65,6 +67,8 @@ pub struct Settings {
     pub scratch: PathBuf,
     pub driver_cpu: usize,
     pub proxy_cpu: usize,
+    /// Where proxies run.
+    pub place: Place,
     /// Set from outside to end the run after the block that is under way.
     pub stop: Arc<AtomicBool>,
 }
@@ -93,7 +97,9 @@ pub struct Results {
     pub date: String,
     pub commit: String,
     pub command: String,
+    /// The driver's; that of everything else, too, if nothing was elsewhere.
     pub host: Host,
+    pub elsewhere: Vec<Elsewhere>,
     pub measured: Measured,
 }
 
@@ -321,7 +327,17 @@ fn labels(names: &[String]) -> Vec<String> {
 }
 
 fn start_all(settings: &Settings, driver: &mut Driver, identity: &Identity, scenario: &Scenario) -> io::Result<Vec<Peer>> {
-    let addresses = driver.upstream().addresses().to_vec();
+    let addresses = driver.addresses().to_vec();
+    let Some(upstream) = addresses.get(..scenario.endpoints as usize) else {
+        let (wanted, name) = (scenario.endpoints, &scenario.name);
+        return Err(io::Error::other(format!(
+            "{name} wants {wanted} endpoints: give the upstream as many addresses with --upstream-address"
+        )));
+    };
+    if matches!(settings.place, Place::There(_)) && scenario.changes_proxies() {
+        let name = &scenario.name;
+        return Err(io::Error::other(format!("{name} changes the proxies, which is done on this host only: leave out --proxy-agent")));
+    }
     let scratch = settings.scratch.join(&scenario.name);
     let mut peers = Vec::new();
     let names = settings.peers_of(scenario);
@@ -330,7 +346,8 @@ fn start_all(settings: &Settings, driver: &mut Driver, identity: &Identity, scen
             templates: &settings.templates,
             scratch: &scratch,
             identity,
-            upstream: &addresses[..scenario.endpoints as usize],
+            place: &settings.place,
+            upstream,
             addresses: &addresses,
             hosts: &hosts,
             proxy_cpu: settings.proxy_cpu,
@@ -347,13 +364,13 @@ fn start_all(settings: &Settings, driver: &mut Driver, identity: &Identity, scen
 /// Asks until the first right answer.
 fn await_service(driver: &mut Driver, peer: &mut Peer, target: &Target) -> io::Result<()> {
     for _ in 0..SERVE_NS_MAX / PROBE_NS {
-        peer.processes()?;
+        peer.watch()?;
         if driver.probe(target, PROBE_NS)? {
             return Ok(());
         }
         std::thread::sleep(Duration::from_nanos(PROBE_NS));
     }
-    Err(io::Error::other(format!("{} does not serve; see {}", peer.label, peer.log.display())))
+    Err(io::Error::other(format!("{} does not serve; see {}", peer.label, peer.log())))
 }
 
 /// Runs all rounds of one load on these peers, each of which is [`start_all`]'s.
@@ -367,7 +384,6 @@ pub(crate) fn measure(
     tell: &mut dyn FnMut(&str),
 ) -> io::Result<Series> {
     let mut random = Rng::with_seed(settings.seed);
-    let cpus = [settings.driver_cpu, settings.proxy_cpu];
     let hosts = scenario.routes.map(hosts::names).unwrap_or_default();
     let mut blocks = Vec::new();
     for number in 0..settings.rounds {
@@ -383,24 +399,24 @@ pub(crate) fn measure(
         for (place, (peer, side)) in turns.into_iter().enumerate().take_while(|_| !settings.is_stopped()) {
             let peer = &mut peers[peer];
             let target = target(scenario, identity, peer.http, peer.https);
-            let processes = peer.processes()?.clone();
+            let mut watch = peer.watch()?;
             driver.expect_members(peer.members());
-            let before = cpu::stolen(&cpus)?;
+            let before = stolen(settings, peer)?;
             let round = match load {
                 Load::Start => effect::start(driver, peer, target, &hosts)?,
                 Load::Apply { changes } => effect::apply(driver, peer, target, changes, arrivals_seed)?,
                 Load::Saturate | Load::Open { .. } if side == Side::Without => {
-                    driver.round(target, load, settings.span, arrivals_seed, Some(&processes))?
+                    driver.round(target, load, settings.span, arrivals_seed, Some(&mut watch))?
                 }
                 Load::Saturate | Load::Open { .. } => {
                     let company = Company::new(&scenario.beside, &door(scenario, identity, peer));
                     beside::during(&scenario.beside, peer, company, |company| {
                         driver.accompany(company);
-                        driver.round(target, load, settings.span, arrivals_seed, Some(&processes))
+                        driver.round(target, load, settings.span, arrivals_seed, Some(&mut watch))
                     })?
                 }
             };
-            let after = cpu::stolen(&cpus)?;
+            let after = stolen(settings, peer)?;
             let stolen = (after.0 - before.0) as f64 / (after.1 - before.1).max(1) as f64;
             // What happens to a proxy takes as long as it takes.
             let planned = if load.is_of_requests() { settings.span } else { Span { warm_up_ns: 0, window_ns: round.window_ns } };
@@ -418,6 +434,12 @@ pub(crate) fn measure(
 /// Where the company of a load finds its proxy.
 fn door(scenario: &Scenario, identity: &Identity, peer: &Peer) -> Door {
     Door { http: peer.http, https: peer.https, tls: scenario.tls, client: identity.client.hasty(), host: HOST, path: PATH }
+}
+
+/// What hypervisors took of the time of the driver's CPU and the proxy's, and all of that time, in ticks.
+fn stolen(settings: &Settings, peer: &Peer) -> io::Result<(u64, u64)> {
+    let (driver, proxy) = (cpu::stolen(&[settings.driver_cpu])?, peer.running.stolen()?);
+    Ok((driver.0 + proxy.0, driver.1 + proxy.1))
 }
 
 fn marks(round: &Round, span: Span, stolen: f64) -> Vec<Mark> {
@@ -538,6 +560,7 @@ mod tests {
     fn a_floor_runs_where_there_is_one() {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<String>>();
         let mut settings = Settings {
+            place: Place::default(),
             peers: names(&["ours", "floor-ring", "ours"]),
             floor: true,
             scenarios: ["", "tls = true", "close = true", "read_bytes_per_s = 1000", "[[beside]]\nkind = 'idle'\nconnections = 1"]

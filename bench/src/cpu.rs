@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use rustix::thread::CpuSet;
+use serde::Deserialize;
 use serde::Serialize;
 
 /// What /proc/PID/clear_refs understands as: let the peak of resident memory be what it is now.
@@ -37,7 +38,7 @@ pub struct Processes {
 }
 
 /// CPU time and memory of a proxy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// Time on a CPU, kernel and user, in nanoseconds.
     pub cpu_ns: u64,
@@ -47,6 +48,18 @@ pub struct Usage {
     pub memory_bytes: u64,
     /// The most resident memory since [`Processes::forget_peaks`], shared pages counted for each process.
     pub peak_bytes: u64,
+}
+
+/// A look at processes, by its place in a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Look {
+    /// At everything, and the most memory is looked for anew from then on.
+    First,
+    /// At CPU time: memory takes the kernel a while.
+    Within,
+    /// At everything, of whatever processes there are by then.
+    Last,
 }
 
 impl Usage {
@@ -122,6 +135,19 @@ impl Processes {
         }
     }
 
+    /// What a look sees; CPU time is that of workers, too, which have ended.
+    ///
+    /// # Errors
+    /// As [`Self::usage`].
+    pub(crate) fn look(&mut self, look: Look) -> io::Result<Usage> {
+        match look {
+            Look::Within => return Ok(Usage { cpu_ns: self.spent_ns()?, ..Usage::default() }),
+            Look::First => self.forget_peaks(),
+            Look::Last => *self = self.again()?,
+        }
+        Ok(Usage { cpu_ns: self.spent_ns()?, ..self.usage()? })
+    }
+
     fn sum(&self, look: fn(&Path) -> io::Result<Usage>) -> io::Result<Usage> {
         let mut sum = Usage::default();
         for (place, pid) in self.pids.iter().enumerate() {
@@ -140,7 +166,7 @@ impl Processes {
     }
 }
 
-/// CPU time and run-queue wait of all threads; memory is left out, for it takes the kernel a while.
+/// CPU time and run-queue wait of all threads.
 fn times_of(process: &Path) -> io::Result<Usage> {
     let mut usage = Usage::default();
     for task in fs::read_dir(process.join("task"))? {

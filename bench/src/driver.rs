@@ -1,8 +1,10 @@
 //! One round: client and upstream take turns in one thread, so that both share a clock and a CPU and the proxy has its own.
 
 use std::io;
+use std::net::IpAddr;
 use std::net::SocketAddr;
 
+use crate::agent::far::FarUpstream;
 use crate::beside::Company;
 use crate::beside::Deeds;
 use crate::client::Client;
@@ -10,11 +12,12 @@ use crate::client::Pace;
 use crate::client::Target;
 use crate::client::Window;
 use crate::clock::Clock;
-use crate::cpu::Processes;
+use crate::cpu::Look;
 use crate::cpu::Usage;
 use crate::poller::Event;
 use crate::poller::Poller;
 use crate::poller::Role;
+use crate::running::Watch;
 use crate::scenario::Load;
 use crate::scenario::Request;
 use crate::schedule;
@@ -81,6 +84,8 @@ pub struct Driver {
     clock: Clock,
     poller: Poller,
     upstream: Upstream,
+    /// The upstream that proxies ask instead, if it is on another host.
+    far: Option<FarUpstream>,
     events: Vec<Event>,
     /// What goes on beside the load.
     company: Company,
@@ -92,10 +97,33 @@ impl Driver {
     pub fn new() -> io::Result<Self> {
         let poller = Poller::new()?;
         let upstream = Upstream::bind(&poller)?;
-        Ok(Self { clock: Clock::start(), poller, upstream, events: Vec::new(), company: Company::default() })
+        Ok(Self { clock: Clock::start(), poller, upstream, far: None, events: Vec::new(), company: Company::default() })
     }
 
-    /// Where proxies find the upstream.
+    /// A driver whose upstream is in this thread, on these addresses instead of the loopback's.
+    ///
+    /// # Errors
+    /// With the address, where it is not this host's.
+    pub fn on(addresses: &[IpAddr]) -> io::Result<Self> {
+        let poller = Poller::new()?;
+        let upstream = Upstream::bind_on(&poller, addresses)?;
+        Ok(Self { clock: Clock::start(), poller, upstream, far: None, events: Vec::new(), company: Company::default() })
+    }
+
+    /// A driver whose upstream is on another host: it has no stamps of it, so no times of the two legs.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn apart(far: FarUpstream) -> io::Result<Self> {
+        Ok(Self { far: Some(far), ..Self::on(&[])? })
+    }
+
+    /// Where endpoints may be; a cluster begins with the first of them.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        self.far.as_ref().map_or_else(|| self.upstream.addresses(), FarUpstream::endpoints)
+    }
+
+    /// The upstream of this thread.
     pub fn upstream(&self) -> &Upstream {
         &self.upstream
     }
@@ -165,7 +193,7 @@ impl Driver {
     ///
     /// # Errors
     /// The kernel's; where connections do not open in time; where the proxy is gone.
-    pub fn round(&mut self, target: Target, load: Load, span: Span, seed: u64, proxy: Option<&Processes>) -> io::Result<Round> {
+    pub fn round(&mut self, target: Target, load: Load, span: Span, seed: u64, mut proxy: Option<&mut Watch>) -> io::Result<Round> {
         self.upstream.met_ns = vec![0; target.connections as usize];
         let whole_ns = span.warm_up_ns + span.window_ns;
         let pace = match load {
@@ -178,7 +206,7 @@ impl Driver {
             self.ask_once(target.clone(), OPEN_NS_MAX)?;
         }
         let mut client = self.open(target, pace, seed)?;
-        self.gather(&mut client, proxy)?;
+        self.gather(&mut client, proxy.as_deref_mut())?;
         let begin_ns = self.clock.now_ns();
         let from_ns = begin_ns + span.warm_up_ns;
         let until_ns = begin_ns + whole_ns;
@@ -187,26 +215,24 @@ impl Driver {
 
         // Workers may have come or gone since the proxy was looked at, and to look takes a while: not within the window.
         self.run_until(&mut client, from_ns.saturating_sub(LOOK_NS))?;
-        let proxy = &proxy.map(Processes::again).transpose()?;
+        proxy.as_deref_mut().map_or(Ok(()), Watch::again)?;
         self.run_until(&mut client, from_ns)?;
-        if let Some(proxy) = proxy {
-            proxy.forget_peaks();
-        }
-        let before = proxy.as_ref().map(used).transpose()?;
+        let mut look = |look| proxy.as_deref_mut().map_or(Ok(()), |proxy| proxy.look(look));
+        let mut accepted = Vec::new();
+        look(Look::First)?;
+        self.count(&mut accepted)?;
         self.company.enter(self.clock.now_ns());
-        let (window_from_ns, opened, strayed) = (self.clock.now_ns(), self.upstream.accepted, self.upstream.strayed);
+        let (window_from_ns, strayed) = (self.clock.now_ns(), self.upstream.strayed);
         let mut busy_ns = 0;
-        let mut cpu_ns: Vec<u64> = before.iter().map(|usage| usage.cpu_ns).collect();
         for border_ns in timeline::borders(from_ns, until_ns) {
             busy_ns += self.run_until(&mut client, border_ns)?;
             if border_ns < until_ns {
-                cpu_ns.extend(proxy.as_ref().map(Processes::spent_ns).transpose()?);
+                look(Look::Within)?;
             }
         }
-        let after = proxy.as_ref().map(|proxy| used(&proxy.again()?)).transpose()?;
-        cpu_ns.extend(after.iter().map(|usage| usage.cpu_ns));
+        look(Look::Last)?;
+        self.count(&mut accepted)?;
         let window_ns = self.clock.now_ns() - window_from_ns;
-        let upstream_opened = self.upstream.accepted - opened;
         let strayed = self.upstream.strayed - strayed;
         let (beside, moments) = (self.company.leave(), self.company.moments());
 
@@ -216,15 +242,31 @@ impl Driver {
             self.turn(&mut client)?;
         }
         self.company = Company::default();
-        let usage = before.zip(after).map(|(before, after)| after.since(before));
+        let seen = proxy.map_or(Ok(Vec::new()), Watch::seen)?;
+        let usage = seen.first().zip(seen.last()).map(|(before, after)| after.since(*before));
+        if let Some(far) = &mut self.far {
+            accepted.extend(far.seen()?.iter().map(|count| count.accepted));
+        }
+        let upstream_opened = accepted.last().zip(accepted.first()).map_or(0, |(after, before)| after.saturating_sub(*before));
         let mut tally = client.end();
-        tally.timeline.spend(&cpu_ns);
+        tally.timeline.spend(&seen.iter().map(|usage| usage.cpu_ns).collect::<Vec<_>>());
         let driver_busy = busy_ns as f64 / window_ns as f64;
         let mut round = Round { tally, usage, window_ns, driver_busy, upstream_opened, strayed, beside };
         for (at_s, what) in moments {
             round.note(at_s, what);
         }
         Ok(round)
+    }
+
+    /// Notes how many connections the upstream has accepted; one on another host is asked, and says so later.
+    fn count(&mut self, accepted: &mut Vec<u64>) -> io::Result<()> {
+        match &mut self.far {
+            Some(far) => far.look(),
+            None => {
+                accepted.push(self.upstream.accepted);
+                Ok(())
+            }
+        }
     }
 
     /// A client whose connections are all open.
@@ -242,8 +284,8 @@ impl Driver {
     }
 
     /// Has the company come, one after the other, and weighs each by what the proxy's memory grows by.
-    fn gather(&mut self, client: &mut Client, proxy: Option<&Processes>) -> io::Result<()> {
-        let memory = || Ok::<_, io::Error>(proxy.map(Processes::usage).transpose()?.map(|usage| usage.memory_bytes));
+    fn gather(&mut self, client: &mut Client, mut proxy: Option<&mut Watch>) -> io::Result<()> {
+        let mut memory = || proxy.as_deref_mut().map_or(Ok(None), |proxy| proxy.usage().map(|usage| Some(usage.memory_bytes)));
         for member in 0..self.company.len() {
             let before = memory()?;
             let patience_ns = self.clock.now_ns() + GATHER_NS_MAX;
@@ -302,9 +344,4 @@ impl Driver {
         worked |= self.company.turn(self.clock.now_ns(), &self.poller)?;
         Ok(worked)
     }
-}
-
-/// What a proxy has used so far, with its workers that have ended.
-fn used(proxy: &Processes) -> io::Result<Usage> {
-    Ok(Usage { cpu_ns: proxy.spent_ns()?, ..proxy.usage()? })
 }

@@ -45,7 +45,7 @@ const NOBODY: &str = "nobody-000000.bench.local";
 /// # Errors
 /// The kernel's; where the proxy ends or is not whole in time.
 pub(crate) fn start(driver: &mut Driver, peer: &mut Peer, target: Target, hosts: &[String]) -> io::Result<Round> {
-    peer.stop();
+    peer.stop()?;
     let known = Target { addresses: None, ..target };
     let mut tally = Tally::default();
     let mut questions: Vec<Target> = sample(hosts).map(|host| Target { host: host.clone().into(), ..known.clone() }).collect();
@@ -77,7 +77,7 @@ pub(crate) fn start(driver: &mut Driver, peer: &mut Peer, target: Target, hosts:
             before_ns = now_ns;
             peer.check_running()?;
             if asked_ns - begin_ns > START_NS_MAX {
-                return Err(io::Error::other(format!("{} does not answer for {}; see {}", peer.label, target.host, peer.log.display())));
+                return Err(io::Error::other(format!("{} does not answer for {}; see {}", peer.label, target.host, peer.log())));
             }
             driver.idle_until(asked_ns + STEP_NS);
         }

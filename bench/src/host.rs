@@ -36,6 +36,15 @@ pub struct Host {
     pub findings: Vec<Finding>,
 }
 
+/// A host that ran a part of what was measured, as its agent found it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Elsewhere {
+    /// `proxies` or `upstream`.
+    pub what: String,
+    pub address: String,
+    pub host: Host,
+}
+
 impl Host {
     /// Looks around; what cannot be read is empty.
     pub fn look() -> Self {

@@ -6,8 +6,12 @@
 //! and `change` changes them while they serve, `effect` times both; `compare` interleaves rounds and `sweep` climbs; `host` and
 //! `preflight` tell on what; `statistics`, `contrast`, `streams`, `table`, `report`, `hgrm`, `html` and `diff` say what came out.
 //!
+//! A proxy is `running` here or elsewhere: an `agent` does on another host what the driver asks, and `apart` says which is where.
+//!
 //! `floor` stands apart: relays that are started like proxies, and that no proxy can be below.
 
+pub mod agent;
+pub mod apart;
 pub mod beside;
 pub mod change;
 pub mod client;
@@ -33,6 +37,7 @@ pub mod poller;
 pub mod preflight;
 pub mod progress;
 pub mod report;
+pub mod running;
 #[cfg(test)]
 mod sample;
 pub mod scenario;

@@ -12,6 +12,8 @@ use std::time::Duration;
 use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
+use corelane_bench::apart::Apart;
+use corelane_bench::apart::Post;
 use corelane_bench::clock::Clock;
 use corelane_bench::compare;
 use corelane_bench::compare::Results;
@@ -19,7 +21,6 @@ use corelane_bench::compare::Settings;
 use corelane_bench::cpu;
 use corelane_bench::diff;
 use corelane_bench::diff::Question;
-use corelane_bench::driver::Driver;
 use corelane_bench::driver::Span;
 use corelane_bench::floor;
 use corelane_bench::floor::Mode;
@@ -106,6 +107,8 @@ enum Command {
         #[command(flatten)]
         how: How,
     },
+    /// Runs the proxies or the upstream of comparisons that are driven from another host
+    Agent(Post),
     /// Renders a results file anew: page, report and distributions beside it
     Report {
         /// A `.json` file of `results/`
@@ -170,6 +173,8 @@ struct How {
     /// Fixes order and arrivals
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    #[command(flatten)]
+    apart: Apart,
 }
 
 fn main() -> ExitCode {
@@ -187,6 +192,7 @@ fn main() -> ExitCode {
             measure(&[scenario], peers, &how, None).map(|results| print!("{}", table::page(&results)))
         }
         Command::Preflight { json } => preflight(json),
+        Command::Agent(post) => post.keep(),
         Command::Report { results } => read(&results).and_then(|read| write(&read, &results.with_extension(""))),
         Command::Diff { before, after, reference, fail_over } => match differ(&before, &after, reference.as_deref(), fail_over) {
             Ok(true) => return ExitCode::from(WORSE),
@@ -245,6 +251,8 @@ fn measure(scenarios: &[String], peers: Vec<String>, how: &How, climb: Option<Cl
     }
     let (driver_cpu, proxy_cpu) = two_cpus(how)?;
     let scratch = std::env::temp_dir().join(format!("corelane-bench-{}", std::process::id()));
+    cpu::pin(driver_cpu)?;
+    let mut sites = how.apart.set_up()?;
     let settings = Settings {
         peers,
         // A ladder is about where each proxy's ends.
@@ -257,26 +265,27 @@ fn measure(scenarios: &[String], peers: Vec<String>, how: &How, climb: Option<Cl
         scratch: scratch.clone(),
         driver_cpu,
         proxy_cpu,
+        place: sites.place,
         stop: Arc::new(AtomicBool::new(false)),
     };
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&settings.stop))?;
     }
-    cpu::pin(driver_cpu)?;
-    let mut driver = Driver::new()?;
     let clock = Clock::start();
     // How far up a sweep goes is not known before.
     let mut progress = Progress::new(climb.is_none().then(|| settings.blocks() as u32));
     let mut tell = |line: &str| eprintln!("{} {line}", progress.step(Duration::from_nanos(clock.now_ns())));
     let measured = match climb {
-        Some(climb) => sweep::run(&settings, climb, &mut driver, &mut tell)?,
-        None => compare::run(&settings, &mut driver, &mut tell)?,
+        Some(climb) => sweep::run(&settings, climb, &mut sites.driver, &mut tell)?,
+        None => compare::run(&settings, &mut sites.driver, &mut tell)?,
     };
     // Kept where something failed, for the proxies' own words are in there.
-    std::fs::remove_dir_all(&scratch)?;
+    if scratch.exists() {
+        std::fs::remove_dir_all(&scratch)?;
+    }
     host.end();
     let command = std::env::args().skip(1).fold(String::from("corelane-bench"), |command, argument| command + " " + &argument);
-    Ok(Results { date: now.strftime("%Y-%m-%d %H:%M %Z").to_string(), commit, command, host, measured })
+    Ok(Results { date: now.strftime("%Y-%m-%d %H:%M %Z").to_string(), commit, command, host, elsewhere: sites.elsewhere, measured })
 }
 
 /// Writes what was measured to `results/<date>-<commit>`, with the endings of [`write`] and `.json`.
@@ -334,6 +343,11 @@ fn free_stem(directory: &Path, stem: &str) -> String {
 fn two_cpus(how: &How) -> io::Result<(usize, usize)> {
     let allowed = cpu::allowed()?;
     let last = |back: usize| allowed.len().checked_sub(back).map(|place| allowed[place]);
+    if !how.apart.has_proxies_here() {
+        // The proxies' CPU is one of their host.
+        let driver = how.driver_cpu.or_else(|| last(1)).ok_or_else(|| io::Error::other("no CPU is allowed"))?;
+        return Ok((driver, driver));
+    }
     match (how.driver_cpu.or_else(|| last(2)), how.proxy_cpu.or_else(|| last(1))) {
         (Some(driver), Some(proxy)) if driver != proxy => Ok((driver, proxy)),
         _ => Err(io::Error::other("driver and proxy need a CPU each: --driver-cpu, --proxy-cpu")),

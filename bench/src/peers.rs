@@ -1,26 +1,21 @@
-//! The proxies: started from templates with equal limits, on free ports of the loopback, pinned to one CPU.
+//! The proxies: started from templates with equal limits, on free ports of one address, pinned to one CPU.
 
 use std::fs;
 use std::io;
 use std::io::Read;
 use std::io::Write;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::net::TcpStream;
 use std::ops::Range;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::path::PathBuf;
-use std::process::Child;
 use std::process::Command;
-use std::process::Stdio;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use rustix::process::Pid;
-use rustix::process::Signal;
 use serde::Deserialize;
 
 use crate::change::Change;
@@ -29,8 +24,12 @@ use crate::change::Kind;
 use crate::change::Rhythm;
 use crate::change::Staged;
 use crate::change::Ways;
-use crate::cpu;
 use crate::cpu::Processes;
+use crate::running::Launch;
+use crate::running::Place;
+use crate::running::Process;
+use crate::running::Running;
+use crate::running::Watch;
 use crate::template;
 use crate::template::Endpoint;
 use crate::template::Names;
@@ -38,9 +37,6 @@ use crate::tls::Identity;
 
 /// The file of a peer's directory that says how to start it; every other file there is a template.
 const DESCRIPTION: &str = "peer.toml";
-/// How long a proxy may take to stop before it is killed.
-const STOP_MS_MAX: u64 = 5_000;
-const STOP_LOOK_MS: u64 = 20;
 /// Ports that proxies are given.
 const PORTS: Range<u16> = 16_384..32_768;
 const PORT_ATTEMPTS: u32 = 64;
@@ -75,6 +71,7 @@ pub struct Ground<'a> {
     /// Where rendered files go.
     pub scratch: &'a Path,
     pub identity: &'a Identity,
+    pub place: &'a Place,
     /// The members of both clusters.
     pub upstream: &'a [SocketAddr],
     /// All addresses the upstream answers on, the members first.
@@ -92,24 +89,10 @@ pub struct Peer {
     pub version: String,
     pub http: SocketAddr,
     pub https: SocketAddr,
-    launch: Launch,
-    child: Child,
-    family: Processes,
+    pub(crate) running: Running,
     changes: Changes,
     /// Its page of readiness.
     ready: Option<(SocketAddr, String)>,
-    /// Where its output is found.
-    pub log: PathBuf,
-}
-
-/// How its process is started.
-struct Launch {
-    program: PathBuf,
-    arguments: Vec<String>,
-    directory: PathBuf,
-    log: PathBuf,
-    proxy_cpu: usize,
-    driver_cpu: usize,
 }
 
 impl Peer {
@@ -118,13 +101,24 @@ impl Peer {
     /// # Errors
     /// With the file or program, and the cure.
     pub fn start(name: &str, label: &str, ground: &Ground<'_>) -> io::Result<Self> {
+        match ground.place {
+            Place::Here(address) => Self::start_here(name, label, *address, ground),
+            Place::There(agent) => {
+                let (proxy, version, [http, https]) = agent.start(name, label, ground)?;
+                let changes = Changes::none(ground.upstream);
+                Ok(Self { label: label.to_owned(), version, http, https, running: Running::There(proxy), changes, ready: None })
+            }
+        }
+    }
+
+    fn start_here(name: &str, label: &str, address: IpAddr, ground: &Ground<'_>) -> io::Result<Self> {
         let source = ground.templates.join(name);
         let path = source.join(DESCRIPTION);
         let text = fs::read_to_string(&path).map_err(|error| in_file(&path, &error))?;
         let description: Description = toml::from_str(&text).map_err(|error| in_file(&path, &io::Error::other(error)))?;
         let directory = ground.scratch.join(label);
         fs::create_dir_all(&directory)?;
-        let (http, https, admin) = (free_port()?, free_port()?, free_port()?);
+        let (http, https, admin) = (free_port(address)?, free_port(address)?, free_port(address)?);
         let names = names(ground, &directory, [http, https, admin])?;
         let program = program(&description)?;
         let changes = Changes::new(description.change, templates(&source)?, names, ground.addresses)?;
@@ -139,53 +133,47 @@ impl Peer {
             directory,
             // Outside of the directory, which a proxy may watch.
             log: ground.scratch.join(format!("{label}.log")),
-            proxy_cpu: ground.proxy_cpu,
-            driver_cpu: ground.driver_cpu,
+            cpu: ground.proxy_cpu,
+            own_cpu: ground.driver_cpu,
         };
-        let child = launch.run()?;
-        let family = Processes::of(child.id())?;
+        let running = Running::Here(Process::start(launch)?);
         let ready = description.ready.map(|page| (admin, page));
-        Ok(Self { label: label.to_owned(), version, http, https, log: launch.log.clone(), launch, child, family, changes, ready })
+        Ok(Self { label: label.to_owned(), version, http, https, running, changes, ready })
     }
 
     /// Starts it anew after [`Self::stop`], with the same files, arguments and ports.
     ///
     /// # Errors
-    /// Where the program cannot be run.
+    /// Where the program cannot be run; on another host.
     pub fn start_again(&mut self) -> io::Result<()> {
-        self.child = self.launch.run()?;
-        Ok(())
+        self.running.here()?.start_again()
     }
 
     /// Ends it, as its supervisor would; kills it where it takes too long.
-    pub fn stop(&mut self) {
-        // Of a process that is gone not even the number is its own.
-        if !matches!(self.child.try_wait(), Ok(None)) {
-            return;
-        }
-        let family = Processes::of(self.child.id()).unwrap_or_else(|_| self.family.clone());
-        signal(self.child.id(), Signal::TERM);
-        for _ in 0..STOP_MS_MAX / STOP_LOOK_MS {
-            match self.child.try_wait() {
-                Ok(None) => std::thread::sleep(Duration::from_millis(STOP_LOOK_MS)),
-                _ => return,
-            }
-        }
-        for pid in family.pids() {
-            signal(*pid, Signal::KILL);
-        }
-        let _reaped = self.child.wait();
+    ///
+    /// # Errors
+    /// On another host.
+    pub fn stop(&mut self) -> io::Result<()> {
+        self.running.here()?.stop();
+        Ok(())
     }
 
     /// Quicker than [`Self::processes`].
     ///
     /// # Errors
-    /// Where it has ended.
+    /// Where it has ended; on another host.
     pub fn check_running(&mut self) -> io::Result<()> {
-        match self.child.try_wait()? {
-            None => Ok(()),
-            Some(status) => Err(io::Error::other(format!("{} has ended with {status}; see {}", self.label, self.log.display()))),
-        }
+        let checked = self.running.here()?.check();
+        checked.map_err(|error| self.fault(&error))
+    }
+
+    /// Its processes as they are now; workers may have come since the start.
+    ///
+    /// # Errors
+    /// Where it has ended; on another host.
+    pub fn processes(&mut self) -> io::Result<&Processes> {
+        self.check_running()?;
+        self.running.here()?.processes()
     }
 
     /// Whether it says that it is ready; `None` where it has no page for it, and whoever is let in must take it for ready.
@@ -194,14 +182,22 @@ impl Peer {
         Some(is_good(*admin, page).unwrap_or(false))
     }
 
-    /// Its processes as they are now; workers may have come since the start.
+    /// Whoever looks at what it uses.
     ///
     /// # Errors
     /// Where it has ended.
-    pub fn processes(&mut self) -> io::Result<&Processes> {
-        self.check_running()?;
-        self.family = Processes::of(self.child.id())?;
-        Ok(&self.family)
+    pub fn watch(&mut self) -> io::Result<Watch> {
+        let watch = self.running.watch();
+        watch.map_err(|error| self.fault(&error))
+    }
+
+    /// Where its output is found.
+    pub fn log(&self) -> String {
+        self.running.log()
+    }
+
+    fn fault(&self, error: &io::Error) -> io::Error {
+        io::Error::new(error.kind(), format!("{}: {error}", self.label))
     }
 
     /// Makes a change, all of it at once; it takes effect when the proxy gets to it.
@@ -226,7 +222,7 @@ impl Peer {
     /// # Errors
     /// As [`Self::apply`].
     pub fn publish(&self, staged: &Staged) -> io::Result<()> {
-        self.changes.publish(staged, self.child.id()).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", self.label)))
+        self.changes.publish(staged, self.running.pid()?).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", self.label)))
     }
 
     /// Whether this kind of change can be made to it.
@@ -260,27 +256,6 @@ impl Peer {
     }
 }
 
-impl Drop for Peer {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-impl Launch {
-    fn run(&self) -> io::Result<Child> {
-        let output = fs::File::create(&self.log)?;
-        let mut command = Command::new(&self.program);
-        command.args(&self.arguments).current_dir(&self.directory).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-        // A signal from the terminal is for the bench alone, which still needs the proxy for the block under way.
-        command.process_group(0);
-        // A child inherits where its parent may run: this way not even its first thread runs elsewhere.
-        cpu::pin(self.proxy_cpu)?;
-        let started = command.spawn();
-        cpu::pin(self.driver_cpu)?;
-        started.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", self.program.display())))
-    }
-}
-
 /// Whether a page is there and good.
 fn is_good(admin: SocketAddr, page: &str) -> io::Result<bool> {
     let mut stream = TcpStream::connect_timeout(&admin, READY_PATIENCE)?;
@@ -289,13 +264,6 @@ fn is_good(admin: SocketAddr, page: &str) -> io::Result<bool> {
     let mut status = [0; GOOD.len()];
     stream.read_exact(&mut status)?;
     Ok(status == *GOOD)
-}
-
-/// A process that is gone already needs no signal.
-fn signal(pid: u32, signal: Signal) {
-    if let Some(pid) = Pid::from_raw(pid as i32) {
-        let _gone = rustix::process::kill_process(pid, signal);
-    }
 }
 
 /// What the templates of one peer may name; its certificate is written on the way.
@@ -309,6 +277,7 @@ fn names(ground: &Ground<'_>, directory: &Path, ports: [SocketAddr; 3]) -> io::R
     let endpoints: Vec<Endpoint> = ground.upstream.iter().copied().map(Endpoint::from).collect();
     Ok(Names {
         directory: directory.display().to_string(),
+        ip: http.ip().to_string(),
         http: http.to_string(),
         https: https.to_string(),
         admin: admin.to_string(),
@@ -368,15 +337,16 @@ fn version(program: &Path, arguments: &[String]) -> io::Result<String> {
 
 /// A port nobody listens on at this moment, below those that the kernel gives to whoever connects: while a proxy is down, and asked
 /// again and again, its port is not taken by a client.
-fn free_port() -> io::Result<SocketAddr> {
+fn free_port(address: IpAddr) -> io::Result<SocketAddr> {
     let mut last = None;
     for _ in 0..PORT_ATTEMPTS {
-        match TcpListener::bind((Ipv4Addr::LOCALHOST, fastrand::u16(PORTS))) {
+        match TcpListener::bind((address, fastrand::u16(PORTS))) {
             Ok(listener) => return listener.local_addr(),
             Err(error) => last = Some(error),
         }
     }
-    Err(last.unwrap_or_else(|| io::ErrorKind::AddrInUse.into()))
+    let error = last.unwrap_or_else(|| io::ErrorKind::AddrInUse.into());
+    Err(io::Error::new(error.kind(), format!("listening on {address}: {error}")))
 }
 
 fn in_file(path: &Path, error: &io::Error) -> io::Error {

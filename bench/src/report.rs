@@ -24,6 +24,7 @@ use crate::cpu::Usage;
 use crate::driver::Round;
 use crate::driver::Span;
 use crate::effect_table;
+use crate::host::Elsewhere;
 use crate::host::Host;
 use crate::scenario::Load;
 use crate::scenario::Scenario;
@@ -55,6 +56,8 @@ struct Document {
     commit: String,
     command: String,
     host: Host,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    elsewhere: Vec<Elsewhere>,
     versions: Vec<Version>,
     /// Whether the run was ended before all was measured.
     #[serde(default)]
@@ -142,6 +145,7 @@ pub fn json(results: &Results) -> io::Result<String> {
         commit: results.commit.clone(),
         command: results.command.clone(),
         host: results.host.clone(),
+        elsewhere: results.elsewhere.clone(),
         versions: results.measured.versions.clone(),
         partial: results.measured.partial,
         sweeps: sweep::split(&results.measured).0,
@@ -174,6 +178,7 @@ pub fn read(text: &str) -> io::Result<Results> {
         commit: document.commit,
         command: document.command,
         host: document.host,
+        elsewhere: document.elsewhere,
         measured: Measured {
             series: document.series.into_iter().map(|series| series_of(series, &document.versions)).collect::<io::Result<_>>()?,
             versions: document.versions,
@@ -352,6 +357,21 @@ mod tests {
             html.contains("Good: governor.") && html.contains("<td>7 &lt;of&gt; 8</td><td>matters</td><td>stop what runs</td>"),
             "{html}"
         );
+    }
+
+    /// Hosts that ran a part of it are on every page that is made of the file, with what was found of them.
+    #[test]
+    fn other_hosts_survive_the_report() {
+        let mut results = crate::sample::results();
+        let host = Host { processor: "Another processor".to_owned(), findings: results.host.findings.clone(), ..Host::default() };
+        results.elsewhere.push(Elsewhere { what: "proxies".to_owned(), address: "192.0.2.7".to_owned(), host });
+        let again = read(&json(&results).unwrap()).unwrap();
+        assert_eq!(again.elsewhere, results.elsewhere);
+        for page in [table::page(&again), crate::html::page(&again)] {
+            for said in ["Another processor", "192.0.2.7", "The host of the proxies"] {
+                assert!(page.contains(said), "{said} is not in {page}");
+            }
+        }
     }
 
     /// A run that was interrupted says so on every page, also when it is read again.

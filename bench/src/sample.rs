@@ -38,6 +38,7 @@ pub(crate) fn results() -> Results {
         commit: "0123456789".to_owned(),
         command: "corelane-bench compare".to_owned(),
         host: Host { processor: "A processor".to_owned(), cpus: 2, memory_gb: 4, findings: findings(), ..Host::default() },
+        elsewhere: Vec::new(),
         measured: Measured {
             versions: peers.iter().map(|peer| Version { peer: peer.clone(), version: format!("{peer} 1.0"), limits: None }).collect(),
             series: series.collect(),

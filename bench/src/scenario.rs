@@ -192,6 +192,11 @@ impl Scenario {
         if self.beside.is_empty() { &[Side::Without] } else { &[Side::Without, Side::With] }
     }
 
+    /// Whether proxies are started anew or changed while it is measured.
+    pub fn changes_proxies(&self) -> bool {
+        self.loads.iter().any(|load| !load.is_of_requests()) || self.beside.iter().any(|beside| beside.change().is_some())
+    }
+
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut scenario: Self = toml::from_str(text).map_err(|error| error.to_string())?;
         if scenario.handshakes.is_some() {

@@ -14,8 +14,8 @@ use crate::compare::Version;
 use crate::contrast;
 use crate::contrast::Contrast;
 use crate::floor;
+use crate::host::Host;
 use crate::preflight;
-use crate::preflight::Finding;
 use crate::statistics;
 use crate::statistics::Claim;
 use crate::statistics::Ratio;
@@ -175,7 +175,7 @@ pub fn page(results: &Results) -> String {
         "# {date}, {commit}\n\n{host}\n\nVersions: {versions}.\n\n`{command}`\n\n{reading}\n",
         date = results.date,
         commit = if results.commit.is_empty() { "no commit" } else { &results.commit },
-        host = host_line(results),
+        host = hosts(results),
         versions = versions(results),
         command = results.command,
         reading = reading(subject),
@@ -197,8 +197,11 @@ pub fn page(results: &Results) -> String {
             page.push_str(&markdown(&contrast));
         }
     }
-    if !results.host.findings.is_empty() {
-        page.push_str(&markdown(&Table::of_host(&results.host.findings)));
+    let elsewhere = results.elsewhere.iter().map(|elsewhere| (format!("The host of the {}", elsewhere.what), &elsewhere.host));
+    for (title, host) in std::iter::once(("The host".to_owned(), &results.host)).chain(elsewhere) {
+        if !host.findings.is_empty() {
+            page.push_str(&markdown(&Table::of_host(title, host)));
+        }
     }
     page
 }
@@ -214,10 +217,18 @@ fn versions(results: &Results) -> String {
     versions.join("; ")
 }
 
-fn host_line(results: &Results) -> String {
-    let host = &results.host;
+/// The driver's host, and those of whatever was elsewhere.
+fn hosts(results: &Results) -> String {
+    let mut text = host_line(&results.host);
+    for elsewhere in &results.elsewhere {
+        let _infallible = write!(text, "\n\nThe {} on another host, {}: {}", elsewhere.what, elsewhere.address, host_line(&elsewhere.host));
+    }
+    text
+}
+
+fn host_line(host: &Host) -> String {
     format!(
-        "{}, {} CPUs{}, {} GB; {}, Linux {}, clock {}, mitigations on: {}; niceness {}; load average {} before, {} after.",
+        "{}, {} CPUs{}, {} GB; {}, Linux {}, clock {}, mitigations on: {}; niceness {}; load average {} before{}.",
         host.processor,
         host.cpus,
         if host.hypervisor { " of a virtual machine" } else { "" },
@@ -228,7 +239,8 @@ fn host_line(results: &Results) -> String {
         if host.mitigations.is_empty() { "none".to_owned() } else { host.mitigations.join(", ") },
         host.niceness,
         host.load_before,
-        host.load_after,
+        // An agent looks only when a run begins.
+        if host.load_after.is_empty() { String::new() } else { format!(", {} after", host.load_after) },
     )
 }
 
@@ -379,10 +391,11 @@ impl Table {
     }
 
     /// What the preflight had to say.
-    pub(crate) fn of_host(findings: &[Finding]) -> Self {
+    pub(crate) fn of_host(title: String, host: &Host) -> Self {
+        let findings = &host.findings;
         let good = preflight::unremarkable(findings);
         Self {
-            title: "The host".to_owned(),
+            title,
             work: format!("What of it moves figures, or is not told. Good: {}.", if good.is_empty() { "nothing" } else { &good }),
             disturbed: false,
             header: vec!["", "now", "", "what to do"],

@@ -17,7 +17,8 @@ use serde::Serialize;
 pub(crate) struct Names {
     /// Where the rendered files are.
     pub directory: String,
-    /// Listening addresses with their ports, and the ports alone.
+    /// Where it listens: the address of all, the addresses with their ports, and the ports alone.
+    pub ip: String,
     pub http: String,
     pub https: String,
     pub admin: String,

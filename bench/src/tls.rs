@@ -19,6 +19,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::ServerName;
 use rustls::pki_types::UnixTime;
+use rustls::pki_types::pem::PemObject;
 
 use crate::connection::ClientTls;
 use crate::tickets::Tickets;
@@ -34,7 +35,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Makes a new one. TLS 1.3, AES-128-GCM and X25519 only, so that every proxy does the same arithmetic; no resumption.
+    /// Makes a new one.
     ///
     /// # Errors
     /// Of the generator or of the TLS library.
@@ -42,8 +43,16 @@ impl Identity {
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(io::Error::other)?;
         let params = CertificateParams::new(NAMES.map(str::to_owned)).map_err(io::Error::other)?;
         let certificate = params.self_signed(&key).map_err(io::Error::other)?;
+        Self::of(certificate.pem(), key.serialize_pem())
+    }
+
+    /// One that was made elsewhere. TLS 1.3, AES-128-GCM and X25519 only, so that every proxy does the same arithmetic; no resumption.
+    ///
+    /// # Errors
+    /// Where the first is no certificate; of the TLS library.
+    pub(crate) fn of(certificate_pem: String, key_pem: String) -> io::Result<Self> {
         let mut roots = RootCertStore::empty();
-        roots.add(certificate.der().clone()).map_err(io::Error::other)?;
+        roots.add(CertificateDer::from_pem_slice(certificate_pem.as_bytes()).map_err(io::Error::other)?).map_err(io::Error::other)?;
         let provider = CryptoProvider {
             cipher_suites: vec![aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256],
             kx_groups: vec![aws_lc_rs::kx_group::X25519],
@@ -55,11 +64,7 @@ impl Identity {
         let mut config = builder.with_root_certificates(roots).with_no_client_auth();
         config.resumption = Resumption::disabled();
         let name = ServerName::try_from(NAMES[0]).map_err(io::Error::other)?;
-        Ok(Self {
-            certificate_pem: certificate.pem(),
-            key_pem: key.serialize_pem(),
-            client: ClientTls { config: Arc::new(config), name, resumes: false },
-        })
+        Ok(Self { certificate_pem, key_pem, client: ClientTls { config: Arc::new(config), name, resumes: false } })
     }
 }
 

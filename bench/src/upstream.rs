@@ -24,7 +24,7 @@ use crate::wire::Wanted;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 65_535;
 /// Addresses of the loopback with one port: the members of a cluster, and those they may be changed for.
-const ADDRESSES: usize = 250;
+const ADDRESSES: u8 = 250;
 /// How long after it has left a cluster an endpoint may still get requests.
 const LEAVE_NS_MAX: u64 = 1_000_000_000;
 /// Ports tried until one is free on every address.
@@ -101,12 +101,21 @@ enum Left {
 }
 
 impl Upstream {
-    /// Listens on free ports of the loopback.
+    /// Listens on one free port of many addresses of the loopback.
     ///
     /// # Errors
     /// The kernel's.
     pub fn bind(poller: &Poller) -> io::Result<Self> {
-        let listeners = bind_all()?;
+        let addresses: Vec<IpAddr> = (1..=ADDRESSES).map(|last| IpAddr::V4(Ipv4Addr::new(127, 0, 0, last))).collect();
+        Self::bind_on(poller, &addresses)
+    }
+
+    /// Listens on one free port of these addresses; on none, where the endpoints are elsewhere.
+    ///
+    /// # Errors
+    /// With the address, where it is not this host's.
+    pub fn bind_on(poller: &Poller, addresses: &[IpAddr]) -> io::Result<Self> {
+        let listeners = bind_all(addresses)?;
         let mut addresses = Vec::new();
         for (slot, listener) in listeners.iter().enumerate() {
             listener.set_nonblocking(true)?;
@@ -133,7 +142,7 @@ impl Upstream {
 
     /// The members of a cluster where nothing else is said.
     pub fn endpoints(&self) -> &[SocketAddr] {
-        &self.addresses[..2]
+        &self.addresses[..self.addresses.len().min(2)]
     }
 
     /// Where endpoints may be; a cluster begins with the first of them.
@@ -352,14 +361,17 @@ impl Upload {
     }
 }
 
-/// One listener on 127.0.0.1, 127.0.0.2 and so on, all with the same port, as the addresses of one EndpointSlice have.
-fn bind_all() -> io::Result<Vec<TcpListener>> {
-    let address = |endpoint: usize, port| SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, endpoint as u8 + 1)), port);
+/// A listener on each of these, all with the same port, as the addresses of one EndpointSlice have.
+fn bind_all(addresses: &[IpAddr]) -> io::Result<Vec<TcpListener>> {
+    let bind = |address: IpAddr, port: u16| {
+        TcpListener::bind((address, port)).map_err(|error| io::Error::new(error.kind(), format!("listening on {address}: {error}")))
+    };
+    let Some((first, others)) = addresses.split_first() else { return Ok(Vec::new()) };
     let mut last = None;
     for _ in 0..BIND_ATTEMPTS {
-        let first = TcpListener::bind(address(0, 0))?;
+        let first = bind(*first, 0)?;
         let port = first.local_addr()?.port();
-        match (1..ADDRESSES).map(|endpoint| TcpListener::bind(address(endpoint, port))).collect::<io::Result<Vec<_>>>() {
+        match others.iter().map(|address| bind(*address, port)).collect::<io::Result<Vec<_>>>() {
             Ok(others) => return Ok(std::iter::once(first).chain(others).collect()),
             Err(error) => last = Some(error),
         }

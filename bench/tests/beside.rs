@@ -13,6 +13,7 @@ use corelane_bench::driver::Round;
 use corelane_bench::driver::Span;
 use corelane_bench::peers::Ground;
 use corelane_bench::peers::Peer;
+use corelane_bench::running::Place;
 use corelane_bench::scenario::Load;
 use corelane_bench::scenario::Request;
 use corelane_bench::schedule::Arrivals;
@@ -114,6 +115,7 @@ fn a_proxy_is_changed_under_load() {
         templates: &templates,
         scratch: &scratch,
         identity: &identity,
+        place: &Place::default(),
         upstream: &addresses[..2],
         addresses: &addresses,
         hosts: &[],

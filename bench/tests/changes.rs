@@ -11,6 +11,7 @@ use corelane_bench::compare;
 use corelane_bench::driver::Driver;
 use corelane_bench::peers::Ground;
 use corelane_bench::peers::Peer;
+use corelane_bench::running::Place;
 use corelane_bench::scenario::Scenario;
 use corelane_bench::tls::Identity;
 
@@ -35,6 +36,7 @@ fn every_peer_takes_its_changes() {
             templates: Path::new("peers"),
             scratch: &scratch,
             identity: &identity,
+            place: &Place::default(),
             upstream: &addresses[..2],
             hosts: &[],
             addresses: &addresses,

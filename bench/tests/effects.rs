@@ -13,6 +13,7 @@ use corelane_bench::compare::Settings;
 use corelane_bench::cpu;
 use corelane_bench::driver::Driver;
 use corelane_bench::driver::Span;
+use corelane_bench::running::Place;
 use corelane_bench::scenario::Load;
 use corelane_bench::scenario::Scenario;
 
@@ -34,6 +35,7 @@ fn run(test: &str, lines: &str, load: Load) -> (io::Result<Measured>, PathBuf) {
     scenario.loads = vec![load];
     let cpus = cpu::allowed().expect("the kernel tells");
     let settings = Settings {
+        place: Place::default(),
         peers: vec!["relay".to_owned()],
         scenarios: vec![scenario],
         floor: false,

@@ -20,6 +20,7 @@ use crate::compare::Results;
 use crate::compare::Series;
 use crate::floor;
 use crate::hgrm::slug;
+use crate::host::Host;
 use crate::statistics::Ratio;
 use crate::streams;
 use crate::sweep;
@@ -76,13 +77,8 @@ pub fn page(results: &Results) -> String {
     page.into_string()
 }
 
-/// Versions, command and host.
+/// Versions, command and hosts.
 fn facts(results: &Results) -> Markup {
-    let mut host = serde_json::to_value(&results.host).unwrap_or_default();
-    // They have a table of their own.
-    if let Some(fields) = host.as_object_mut() {
-        fields.remove("findings");
-    }
     html! {
         dl {
             @for version in results.measured.versions.iter().filter(|version| !version.peer.contains("-again")) {
@@ -90,11 +86,27 @@ fn facts(results: &Results) -> Markup {
             }
             dt { "command" } dd { code { (results.command) } }
         }
+        (place("The host".to_owned(), &results.host))
+        @for elsewhere in &results.elsewhere {
+            (place(format!("The host of the {}, {}", elsewhere.what, elsewhere.address), &elsewhere.host))
+        }
+    }
+}
+
+/// One host, folded up: what it is, and what of it moves figures.
+fn place(title: String, host: &Host) -> Markup {
+    let mut noted = serde_json::to_value(host).unwrap_or_default();
+    // They have a table of their own.
+    if let Some(fields) = noted.as_object_mut() {
+        fields.remove("findings");
+    }
+    let title = format!("{title}: {}, {} CPUs, Linux {}", host.processor, host.cpus, host.kernel);
+    html! {
         details {
-            summary { "Host: " (results.host.processor) ", " (results.host.cpus) " CPUs, Linux " (results.host.kernel) }
-            (fields(&host))
-            @if !results.host.findings.is_empty() {
-                @let table = Table::of_host(&results.host.findings);
+            summary { (title) }
+            (fields(&noted))
+            @if !host.findings.is_empty() {
+                @let table = Table::of_host(title, host);
                 p { (table.work) }
                 div class="words" { (figures(&table)) }
             }
