@@ -16,6 +16,7 @@ use std::time::Duration;
 use glommio::LocalExecutorBuilder;
 use glommio::Placement;
 
+use crate::net::limits;
 use crate::net::remote::Remote;
 use crate::net::ring::Ring;
 
@@ -75,6 +76,7 @@ where
     T: Future<Output = ()> + 'static,
     L: FnOnce(),
 {
+    limits::shorten_slice();
     let builder = LocalExecutorBuilder::new(Placement::Fixed(cpu)).io_memory(REACTOR_MEMORY_BYTES).preempt_timer(REACTOR_TURN);
     let executor = builder.make().map_err(|error| error.to_string())?;
     let ring = Ring::new(remote).map_err(|error| error.to_string())?;
@@ -168,7 +170,6 @@ mod tests {
     use std::sync::mpsc::Sender;
 
     use super::*;
-    use crate::net::limits;
     use crate::net::socket::Socket;
 
     /// Runs a shard to its end: how it ended, and what it said meanwhile.
