@@ -83,10 +83,13 @@ impl Socket {
         self.ring.inner.borrow_mut().set_deadline(self.index, NEVER);
     }
 
-    /// Says whether the owner waits with nothing to do, so that a drain may end it.
+    /// Says whether the owner waits with nothing to do, so that a drain may end it. What piled up before is no matter any more.
     pub fn set_idle(&self, idle: bool) {
         let since = if idle { self.ring.now_ms() } else { NEVER };
-        self.ring.inner.borrow_mut().slot(self.index).idle_since_ms = since;
+        let mut inner = self.ring.inner.borrow_mut();
+        let slot = inner.slot(self.index);
+        slot.idle_since_ms = since;
+        slot.bulk &= !idle;
     }
 
     /// Whether a kept connection is as it was left: open, nothing received, nothing failed.

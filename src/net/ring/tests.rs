@@ -69,6 +69,33 @@ fn a_fast_stream_gets_its_share_of_a_turn() {
     }
 }
 
+/// A socket whose bytes once piled up receives without being asked again after it has been idle.
+#[test]
+fn an_idle_socket_is_heard_unasked_again() {
+    let (ring, socket, mut peer) = pair();
+    let mut sent = 0;
+    for _ in 0..64 {
+        sent += peer.write(&[b'x'; 256 << 10]).unwrap_or(0);
+        ring.enter(false);
+    }
+    assert!(ring.inner.borrow().slots[0].bulk, "too few bytes to pile up");
+    let woken = Arc::new(Woken::default());
+    while sent > 0 {
+        sent -= take_turn(&socket, &woken);
+        ring.enter(sent > 0);
+    }
+    socket.set_idle(true);
+    let mut before = None;
+    for _ in 0..10 {
+        peer.write_all(b"x").expect("room for a byte");
+        while take_turn(&socket, &woken) == 0 {
+            ring.enter(true);
+        }
+        before.get_or_insert_with(|| ring.stats().submissions);
+    }
+    assert_eq!(before, Some(ring.stats().submissions), "nothing is asked for after the first byte");
+}
+
 /// Moves the clock of the ring past the deadline of slot 0, and looks.
 fn pass_deadline(ring: &Ring) -> bool {
     let mut inner = ring.inner.borrow_mut();
