@@ -246,13 +246,15 @@ fn host_line(host: &Host) -> String {
 
 pub(crate) fn reading(subject: &str) -> String {
     format!(
-        "Proxy on one CPU with one worker; driver and both endpoints in one thread on another. CPU time is that of all threads of all \
+        "Proxy on one CPU with one worker; driver and endpoints in one thread on another, unless the hosts above are several. CPU time is \
+         that of all threads of all \
          processes of a proxy, median over blocks; on the loopback a sender pays for half of the receiver's TCP work, so figures compare \
          proxies with each other, not with a network card. Latency runs from the intended start (open loop); a closed loop of one \
          connection has round trips instead, one of several has no latency. Percentiles are those of the pooled histograms, stated where \
          at least 100 requests lie beyond. Ratios are {subject} over the peer, with 95 % intervals by resampling whole rounds: below 1 \
          {subject} costs or waits less; **bold** where the interval excludes 1 and the effect is 3 % or more. Memory is proportional \
-         (PSS), its peak resident (RSS). Requests that carry more than 64 KB either way cost what a million bytes of bodies cost. Where the driver is {:.0} % busy or more, requests/s is what the driver can do.\n",
+         (PSS), its peak resident (RSS). Requests that carry more than 64 KB either way cost what a million bytes of bodies cost. Where \
+         the driver is {:.0} % busy or more, requests/s is what the driver can do.\n",
         DRIVER_BOUND * 100.0
     )
 }

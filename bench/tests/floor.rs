@@ -19,7 +19,7 @@ use std::time::Duration;
 
 const MODES: [&str; 3] = ["epoll", "ring", "multishot"];
 /// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(10);
 const CONNECTIONS: usize = 40;
 /// More than all socket buffers and the relay hold together.
