@@ -201,20 +201,25 @@ mod tests {
         assert_eq!((ended, said), (Ok(()), vec!["1 panics".to_owned()]));
     }
 
-    /// A panic that leaves a shard without one of its parts ends it: whoever is connected learns it at once.
+    /// A panic that leaves a shard without one of its parts ends it: whoever is connected learns it at once, also where the
+    /// connection was just being closed.
     #[test]
     fn a_panic_in_a_vital_task_ends_the_shard() {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let mut peer = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
-        let (ours, _) = listener.accept().expect("it has connected");
-        let fd = ours.into_raw_fd();
-        let (ended, said) = run_to_end(move |ring, _| async move {
-            let _connection = Socket::adopt(&ring, fd);
-            ring.spawn_vital(async { panic!("no more accepting") });
-            std::future::pending::<()>().await;
-        });
-        assert_eq!((ended.is_err(), said), (true, vec!["it has failed".to_owned()]));
-        assert_eq!(peer.read(&mut [0]).expect("an end in order"), 0);
+        for closing in [false, true] {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+            let mut peer = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+            peer.set_read_timeout(Some(Duration::from_secs(10))).expect("a patience");
+            let (ours, _) = listener.accept().expect("it has connected");
+            let fd = ours.into_raw_fd();
+            let (ended, said) = run_to_end(move |ring, _| async move {
+                let connection = Some(Socket::adopt(&ring, fd)).filter(|_| !closing);
+                ring.spawn_vital(async { panic!("no more accepting") });
+                ring.sleep(60_000).await;
+                drop(connection);
+            });
+            assert_eq!((ended.is_err(), said), (true, vec!["it has failed".to_owned()]));
+            assert_eq!(peer.read(&mut [0]).expect("an end in order"), 0, "closing: {closing}");
+        }
     }
 
     /// A panic in the first step of all is told in its own words.

@@ -118,6 +118,8 @@ pub(crate) struct Inner {
     deferred: Vec<u32>,
     /// Entries that found the submission queue full.
     overflow: VecDeque<squeue::Entry>,
+    /// Descriptors whose close has not reached the kernel yet.
+    closing: Vec<RawFd>,
     completions: Vec<(u64, i32, u32)>,
     wheel: Wheel,
     due: Vec<Entry>,
@@ -179,6 +181,7 @@ impl Ring {
             sent: Vec::new(),
             deferred: Vec::new(),
             overflow: VecDeque::new(),
+            closing: Vec::new(),
             completions: Vec::with_capacity(COMPLETIONS as usize),
             wheel: Wheel::default(),
             due: Vec::new(),
@@ -253,6 +256,7 @@ impl Ring {
         let inner = self.inner.borrow();
         inner.listeners.iter().for_each(|listener| shutdown(listener.fd, libc::SHUT_RDWR));
         inner.slots.iter().for_each(|slot| shutdown(slot.fd, libc::SHUT_RDWR));
+        inner.closing.iter().for_each(|fd| shutdown(*fd, libc::SHUT_RDWR));
     }
 
     /// A cleared buffer for output, with capacity from earlier use.
@@ -537,7 +541,15 @@ impl Inner {
         #[expect(unsafe_code, reason = "the enter of the ring itself")]
         // SAFETY: `argument` and the timespec it points at outlive the call; entries are covered by `push`.
         let result = unsafe { self.ring.submitter().enter(queued, want, flags, Some(&argument)) };
-        let Err(error) = result else { return };
+        let error = match result {
+            Ok(submitted) => {
+                if submitted == queued as usize {
+                    self.closing.clear();
+                }
+                return;
+            }
+            Err(error) => error,
+        };
         match error.raw_os_error() {
             // Nothing came in time, a signal came, or the kernel asks to reap completions first: the caller does all of that.
             Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => {}
@@ -589,6 +601,7 @@ impl Inner {
             }
             let entry = opcode::Close::new(types::Fd(fd)).build().user_data(user_data(Operation::Close, 0, 0));
             self.push(entry.flags(squeue::Flags::SKIP_SUCCESS));
+            self.closing.push(fd);
         }
         let slot = self.slot(index);
         if slot.in_flight == 0 && !slot.starved {
