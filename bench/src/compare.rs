@@ -261,8 +261,14 @@ pub(crate) fn each_scenario(
     for scenario in settings.scenarios.iter().take_while(|_| !settings.is_stopped()) {
         let identity = Identity::new()?;
         let mut peers = start_all(settings, driver, &identity, scenario)?;
-        let changes: Vec<Kind> = scenario.beside.iter().filter_map(|beside| Some(beside.change()?.0)).collect();
+        let beside = scenario.beside.iter().filter_map(|beside| Some(beside.change()?.0));
+        let alone = scenario.loads.iter().filter_map(|load| load.change());
+        let changes: Vec<Kind> = beside.chain(alone).collect();
         peers.retain(|peer| changes.iter().all(|kind| peer.takes(*kind)));
+        if peers.is_empty() {
+            let name = &scenario.name;
+            return Err(io::Error::other(format!("{name}: none of the peers takes its changes: say how under [change] in a peer.toml")));
+        }
         for peer in &peers {
             let version = Version { peer: peer.label.clone(), version: peer.version.clone(), limits: peer.limits() };
             if !versions.contains(&version) {

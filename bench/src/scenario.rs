@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::beside::Beside;
+use crate::change::Kind;
 use crate::schedule::Arrivals;
 
 /// The largest body a scenario may ask for, in bytes.
@@ -157,6 +158,11 @@ impl Load {
     /// Whether requests are the work; else it is what happens to the proxy.
     pub fn is_of_requests(self) -> bool {
         matches!(self, Self::Saturate | Self::Open { .. })
+    }
+
+    /// What a proxy has to take while it serves.
+    pub fn change(self) -> Option<Kind> {
+        matches!(self, Self::Apply { .. }).then_some(Kind::Routes)
     }
 }
 
