@@ -54,6 +54,9 @@ struct Description {
     /// Whether the program lies where this one does: what has just been built.
     #[serde(default)]
     beside: bool,
+    /// What puts it there.
+    #[serde(default = "workspace_build")]
+    built_by: String,
     arguments: Vec<String>,
     /// Arguments that make it print its version.
     version: Vec<String>,
@@ -62,6 +65,10 @@ struct Description {
     /// How it is changed while it serves.
     #[serde(default)]
     change: Ways,
+}
+
+fn workspace_build() -> String {
+    "cargo build --release --workspace".to_owned()
 }
 
 /// What a run gives to every peer.
@@ -322,7 +329,7 @@ fn program(description: &Description) -> io::Result<PathBuf> {
     if path.exists() {
         return Ok(path);
     }
-    Err(io::Error::new(io::ErrorKind::NotFound, format!("{}: not built; cargo build --release --workspace", path.display())))
+    Err(io::Error::new(io::ErrorKind::NotFound, format!("{}: not built; {}", path.display(), description.built_by)))
 }
 
 /// The first line with words that a program prints about itself, on whichever stream.
@@ -361,7 +368,8 @@ mod tests {
     #[test]
     fn every_peer_here_is_described() {
         let floors = crate::floor::PEERS.map(|name| (name, "corelane-bench"));
-        for (name, program) in ["corelane", "nginx", "haproxy", "envoy"].map(|name| (name, name)).into_iter().chain(floors) {
+        let named = ["corelane", "nginx", "haproxy", "envoy"].map(|name| (name, name));
+        for (name, program) in named.into_iter().chain([("pingora", "corelane-bench-pingora")]).chain(floors) {
             let text = fs::read_to_string(Path::new("peers").join(name).join(DESCRIPTION)).unwrap();
             let description: Description = toml::from_str(&text).unwrap();
             assert_eq!(description.program, program);
