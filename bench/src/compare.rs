@@ -266,8 +266,8 @@ pub(crate) fn each_scenario(
         let changes: Vec<Kind> = beside.chain(alone).collect();
         peers.retain(|peer| changes.iter().all(|kind| peer.takes(*kind)));
         if peers.is_empty() {
-            let name = &scenario.name;
-            return Err(io::Error::other(format!("{name}: none of the peers takes its changes: say how under [change] in a peer.toml")));
+            let (name, all) = (&scenario.name, settings.peers.join(", "));
+            return Err(io::Error::other(format!("{name}: none of {all} takes its changes: say how under [change] in a peer.toml")));
         }
         for peer in &peers {
             let version = Version { peer: peer.label.clone(), version: peer.version.clone(), limits: peer.limits() };
