@@ -199,7 +199,7 @@ impl House {
                 Ok(Event::ControlEnded(_) | Event::Ready) => {}
                 Ok(Event::ShardFailed(shard)) => failed.push(shard),
                 Ok(Event::Drained) | Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => return failed.into_iter().next().map_or(Ok(()), |shard| Err(shard.into())),
+                Err(RecvTimeoutError::Timeout) => return outcome(failed),
             }
         }
         drop(self.stop_control);
@@ -210,7 +210,7 @@ impl House {
             }
         }
         tracing::info!("stopped");
-        failed.into_iter().next().map_or(Ok(()), |shard| Err(shard.into()))
+        outcome(failed)
     }
 
     /// Returns at the first signal, or when a shard has failed: what is left of the house is drained, and its supervisor builds it
@@ -230,6 +230,11 @@ impl House {
             }
         }
     }
+}
+
+/// How it ends where these shards have failed: with the first of them.
+fn outcome(failed: Vec<Failed>) -> Result<(), Failure> {
+    failed.into_iter().next().map_or(Ok(()), |shard| Err(shard.into()))
 }
 
 fn stopped_at_once() -> Failure {
