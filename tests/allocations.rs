@@ -26,7 +26,8 @@ use support::upstream::Upstream;
 #[global_allocator]
 static ALLOCATOR: Counting = Counting(MiMalloc);
 
-/// A ratchet: what one request allocates, and what a resting connection holds in bytes. It only goes down.
+/// A ratchet: what one request allocates, timers apart (one in four requests may see one), and what a resting connection holds in
+/// bytes. It only goes down.
 const PLAIN: Bounds = Bounds { allocations: 0, idle_bytes: 3 << 10 };
 /// rustls copies the plaintext of each record that it has read, and makes a vector for each that it writes.
 const TLS: Bounds = Bounds { allocations: 2, idle_bytes: 10 << 10 };
