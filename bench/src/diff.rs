@@ -11,6 +11,7 @@ use hdrhistogram::Histogram;
 use crate::compare::Block;
 use crate::compare::Results;
 use crate::compare::Series;
+use crate::effect_table;
 use crate::statistics;
 use crate::statistics::Ratio;
 use crate::statistics::Sums;
@@ -175,13 +176,20 @@ impl Change {
 /// Every figure of a peer that both runs can tell.
 fn changes(before: &Series, after: &Series, peer: &str, reference: Option<&str>) -> Vec<Change> {
     let (earlier, later) = (Rounds::of(before, peer, reference), Rounds::of(after, peer, reference));
-    let mut changes: Vec<Change> = cpu_change(&earlier, &later).into_iter().collect();
+    let mut costs: Vec<(&str, Value)> = vec![(if after.scenario.has_streams() { "CPU µs per MB" } else { "CPU µs" }, Series::cost_us)];
+    if !after.load.is_of_requests() {
+        costs.push(("µs until the effect", |_, block| effect_table::middle_us(block)));
+    }
+    let mut changes: Vec<Change> = costs.into_iter().filter_map(|(metric, value)| cost_change(metric, value, &earlier, &later)).collect();
     if after.has_latency() {
         let quantiles = [("p50 µs", 0.5), ("p99 µs", 0.99), ("p99.9 µs", 0.999)];
         changes.extend(quantiles.into_iter().filter_map(|(metric, quantile)| quantile_change(metric, quantile, &earlier, &later)));
     }
     changes
 }
+
+/// What one block of a series tells.
+type Value = fn(&Series, &Block) -> Option<f64>;
 
 /// The counted blocks of a peer, and those of the rounds in which the reference counts too.
 struct Rounds<'a> {
@@ -199,14 +207,18 @@ impl<'a> Rounds<'a> {
         Self { alone, paired, series }
     }
 
-    /// Logarithms of CPU time per request, or per MB of streams.
-    fn costs(&self) -> Vec<f64> {
-        self.alone.iter().filter_map(|block| Some(self.series.cost_us(block)?.ln())).collect()
+    fn values(&self, value: Value) -> Vec<f64> {
+        self.alone.iter().filter_map(|block| value(self.series, block)).collect()
     }
 
-    /// Logarithms of its ratio to the reference's.
-    fn relative_costs(&self) -> Vec<f64> {
-        self.paired.iter().filter_map(|(ours, theirs)| Some((self.series.cost_us(ours)? / self.series.cost_us(theirs)?).ln())).collect()
+    fn logarithms(&self, value: Value) -> Vec<f64> {
+        self.values(value).into_iter().map(f64::ln).collect()
+    }
+
+    /// Logarithms of the ratios to the reference's.
+    fn relative_logarithms(&self, value: Value) -> Vec<f64> {
+        let ratio = |ours, theirs| Some((value(self.series, ours)? / value(self.series, theirs)?).ln());
+        self.paired.iter().filter_map(|(ours, theirs)| ratio(ours, theirs)).collect()
     }
 
     fn latencies(&self) -> Vec<&'a Histogram<u64>> {
@@ -214,15 +226,13 @@ impl<'a> Rounds<'a> {
     }
 }
 
-fn cpu_change(before: &Rounds<'_>, after: &Rounds<'_>) -> Option<Change> {
-    let typical =
-        |rounds: &Rounds<'_>| statistics::median(&rounds.alone.iter().filter_map(|block| rounds.series.cost_us(block)).collect::<Vec<_>>());
+fn cost_change(metric: &'static str, value: Value, before: &Rounds<'_>, after: &Rounds<'_>) -> Option<Change> {
     Some(Change {
-        metric: if after.series.scenario.has_streams() { "CPU µs per MB" } else { "CPU µs" },
-        before: typical(before)?,
-        after: typical(after)?,
-        relative: mean_change(&before.relative_costs(), &after.relative_costs()),
-        absolute: mean_change(&before.costs(), &after.costs()),
+        metric,
+        before: statistics::median(&before.values(value))?,
+        after: statistics::median(&after.values(value))?,
+        relative: mean_change(&before.relative_logarithms(value), &after.relative_logarithms(value)),
+        absolute: mean_change(&before.logarithms(value), &after.logarithms(value)),
     })
 }
 
@@ -297,6 +307,8 @@ fn only_once(question: &Question<'_>) -> String {
 mod tests {
     use super::*;
     use crate::sample;
+    use crate::scenario::Load;
+    use crate::tally;
 
     fn ask<'a>(before: &'a Results, after: &'a Results) -> Question<'a> {
         Question { before, after, reference: Some("theirs"), fail_over_percent: 5.0 }
@@ -357,6 +369,26 @@ mod tests {
         let worse = answer(&ask(&before, &after)).unwrap().worse;
         assert!(worse.iter().any(|worse| worse.ends_with("p99 µs")), "{worse:?}");
         assert!(!worse.iter().any(|worse| worse.ends_with("p50 µs") || worse.contains("saturated")), "{worse:?}");
+    }
+
+    /// A start, or a change, that takes longer is worse although it costs the same.
+    #[test]
+    fn a_later_effect_is_worse() {
+        for load in [Load::Start, Load::Apply { changes: 1 }] {
+            let run = |ours_ms: u64| {
+                let mut results = sample::results();
+                results.measured.series.truncate(1);
+                results.measured.series[0].load = load;
+                for block in &mut results.measured.series[0].blocks {
+                    block.round.tally.latency.clear();
+                    tally::record(&mut block.round.tally.latency, if block.peer == "ours" { ours_ms } else { 9 } * 1_000_000);
+                }
+                results
+            };
+            for (ours_ms, wanted) in [(10, vec![]), (12, vec![format!("small-1k, {load}: µs until the effect")]), (8, vec![])] {
+                assert_eq!(answer(&ask(&run(10), &run(ours_ms))).unwrap().worse, wanted, "{load}: {ours_ms} ms");
+            }
+        }
     }
 
     /// Runs that cannot be compared say why.

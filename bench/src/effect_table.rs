@@ -85,7 +85,7 @@ pub(crate) fn rows(series: &Series) -> Vec<Row> {
 }
 
 /// The middle of one block's times.
-fn middle_us(block: &Block) -> Option<f64> {
+pub(crate) fn middle_us(block: &Block) -> Option<f64> {
     let times = &block.round.tally.latency;
     (!times.is_empty()).then(|| tally::quantile_us(times, 0.5))
 }
