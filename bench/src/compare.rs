@@ -332,6 +332,11 @@ fn labels(names: &[String]) -> Vec<String> {
     labels
 }
 
+/// Whether a label is that of an instance which is there once more.
+pub(crate) fn is_control(label: &str) -> bool {
+    label.contains("-again")
+}
+
 fn start_all(settings: &Settings, driver: &mut Driver, identity: &Identity, scenario: &Scenario) -> io::Result<Vec<Peer>> {
     let addresses = driver.addresses().to_vec();
     let Some(upstream) = addresses.get(..scenario.endpoints as usize) else {

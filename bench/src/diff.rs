@@ -8,10 +8,12 @@ use std::fmt::Write;
 use fastrand::Rng;
 use hdrhistogram::Histogram;
 
+use crate::compare;
 use crate::compare::Block;
 use crate::compare::Results;
 use crate::compare::Series;
 use crate::effect_table;
+use crate::floor;
 use crate::statistics;
 use crate::statistics::Ratio;
 use crate::statistics::Sums;
@@ -19,14 +21,14 @@ use crate::table;
 
 /// Intervals are resampled from this seed: the same files give the same page.
 const SEED: u64 = 1;
-/// Whom a subject is held against, where nobody says: what changes least comes first.
-const REFERENCES: [&str; 2] = ["nginx", "floor"];
+/// Whom a subject is held against, where nobody says and both runs have it.
+const REFERENCE: &str = "nginx";
 
 /// What to hold against what.
 pub struct Question<'a> {
     pub before: &'a Results,
     pub after: &'a Results,
-    /// A peer of both runs; one is chosen, where none is named.
+    /// A peer of both runs, neither the subject nor a floor; one is chosen, where none is named.
     pub reference: Option<&'a str>,
     /// The subject has got worse where the interval excludes 1 and the change is this large, in percent.
     pub fail_over_percent: f64,
@@ -94,17 +96,20 @@ fn is_same_work(one: &Series, other: &Series) -> bool {
     one.scenario.name == other.scenario.name && one.load == other.load && one.scenario.beside == other.scenario.beside
 }
 
+/// Whom the subject is held against: never itself or its control, which would hide whatever it has become, nor a relay, which is as
+/// much ours to change.
 fn reference<'a>(question: &Question<'a>, subject: &str) -> Result<Option<&'a str>, String> {
     let before = &question.before.measured.versions;
-    let after = question.after.measured.versions.iter();
-    let common: Vec<&str> = after.map(|version| version.peer.as_str()).filter(|peer| before.iter().any(|one| one.peer == *peer)).collect();
+    let is_other = |peer: &&str| *peer != subject && !compare::is_control(peer) && !floor::is_floor(peer);
+    let others = question.after.measured.versions.iter().map(|version| version.peer.as_str()).filter(is_other);
+    let common: Vec<&str> = others.filter(|peer| before.iter().any(|one| one.peer == *peer)).collect();
     if let Some(named) = question.reference {
-        return common
-            .contains(&named)
-            .then_some(Some(named))
-            .ok_or_else(|| format!("{named} is not in both runs; {} are", common.join(", ")));
+        return common.contains(&named).then_some(Some(named)).ok_or_else(|| {
+            let able = if common.is_empty() { "nobody is".to_owned() } else { format!("{} can be", common.join(", ")) };
+            format!("{named} is not in both runs, or is the subject, its control or a floor: no reference; {able}")
+        });
     }
-    let preferred = REFERENCES.iter().find_map(|name| common.iter().find(|peer| peer.starts_with(name)));
+    let preferred = common.iter().find(|peer| **peer == REFERENCE);
     let other = common.iter().find(|peer| !peer.starts_with(subject));
     Ok(preferred.or(other).copied())
 }
@@ -357,6 +362,41 @@ mod tests {
         assert!(alone.page.contains("no peer in common"));
     }
 
+    /// Nobody is held against himself, his control or a relay, whether named or chosen: what has got dearer is found all the same.
+    #[test]
+    fn a_reference_is_a_competitor() {
+        for (first, second) in [("nginx", "theirs"), ("nginx", "nginx-again"), ("corelane", "floor-ring")] {
+            let named = |factor: f64| {
+                let mut results = costing(sample::results(), &["ours"], factor);
+                results.measured.versions.truncate(2);
+                let versions = results.measured.versions.iter_mut().map(|version| &mut version.peer);
+                let peers = results
+                    .measured
+                    .series
+                    .iter_mut()
+                    .flat_map(|series| series.peers.iter_mut().chain(series.blocks.iter_mut().map(|block| &mut block.peer)));
+                for peer in versions.chain(peers) {
+                    match peer.as_str() {
+                        "ours" => first.clone_into(peer),
+                        "theirs" => second.clone_into(peer),
+                        _ => {}
+                    }
+                }
+                results
+            };
+            let (before, after) = (named(1.0), named(1.1));
+            let chosen = Question { reference: None, ..ask(&before, &after) };
+            assert!(!answer(&chosen).unwrap().worse.is_empty(), "{first} beside {second}");
+            let itself = Question { reference: Some(first), ..ask(&before, &after) };
+            assert!(answer(&itself).unwrap_err().contains("the subject"), "{first}");
+            if second != "theirs" {
+                let named = Question { reference: Some(second), ..ask(&before, &after) };
+                assert!(answer(&named).unwrap_err().contains("or is the subject, its control or a floor"), "{second}");
+                assert!(answer(&chosen).unwrap().page.contains("no peer in common"), "{second}");
+            }
+        }
+    }
+
     /// A longer tail is worse although nothing costs more.
     #[test]
     fn a_longer_tail_is_worse() {
@@ -397,6 +437,9 @@ mod tests {
         let (before, mut after) = (sample::results(), sample::results());
         let unknown = Question { reference: Some("nobody"), ..ask(&before, &after) };
         assert!(answer(&unknown).unwrap_err().contains("nobody is not in both runs"));
+        let itself = Question { reference: Some("ours"), ..ask(&before, &after) };
+        let refused = answer(&itself).unwrap_err();
+        assert!(refused.contains("ours is not in both runs, or is the subject") && refused.contains("theirs, <odd>"), "{refused}");
         after.measured.series.remove(0);
         assert!(answer(&ask(&before, &after)).unwrap().page.contains("Measured before only: small-1k, saturated."));
         after.measured.series.clear();

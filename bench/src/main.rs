@@ -120,7 +120,7 @@ enum Command {
         before: PathBuf,
         /// A later one
         after: PathBuf,
-        /// The peer of both that changes are reckoned against; nginx or any other, if not given
+        /// The peer of both that changes are reckoned against; nginx or any other but the floor, if not given
         #[arg(long)]
         reference: Option<String>,
         /// From what change on the subject is worse, if the interval excludes none
