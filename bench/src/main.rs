@@ -336,7 +336,8 @@ fn read(path: &Path) -> io::Result<Results> {
 fn free_stem(directory: &Path, stem: &str) -> String {
     let numbered = (2..).map(|number| format!("{stem}-{number}"));
     let mut stems = std::iter::once(stem.to_owned()).chain(numbered);
-    stems.find(|stem| !directory.join(format!("{stem}.md")).exists()).expect("there is no end of numbers")
+    // The file that is written first: a run that was cut off behind it has a name too.
+    stems.find(|stem| !directory.join(format!("{stem}.json")).exists()).expect("there is no end of numbers")
 }
 
 /// One CPU for the driver, another one for the proxy.
@@ -381,5 +382,23 @@ fn arrivals(text: &str) -> Result<Arrivals, String> {
         "poisson" => Ok(Arrivals::Poisson),
         "uniform" => Ok(Arrivals::Uniform),
         _ => Err("`poisson` or `uniform` is needed".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A name is taken once its data is there, also where nothing else was written any more, and the next number is free.
+    #[test]
+    fn results_are_never_overwritten() {
+        let directory = std::env::temp_dir().join(format!("corelane-bench-test-{}-names", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        for wanted in ["2026-01-02-abc", "2026-01-02-abc-2", "2026-01-02-abc-3"] {
+            let stem = free_stem(&directory, "2026-01-02-abc");
+            assert_eq!(stem, wanted);
+            std::fs::write(directory.join(format!("{stem}.json")), "{}").unwrap();
+        }
+        std::fs::remove_dir_all(&directory).unwrap();
     }
 }
