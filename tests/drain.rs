@@ -104,6 +104,19 @@ fn an_empty_shard_ends_in_silence() {
     assert!(!edge.log().contains("are cut"), "{}", edge.log());
 }
 
+/// Whoever starts it anew finds its addresses free, however little time it had: listeners are closed before the end, not after it.
+#[test]
+fn addresses_are_free_at_the_end() {
+    let upstream = Upstream::echo("app");
+    let mut edge = Corelane::with(&manifests(&upstream), &["--drain-timeout", "1"]);
+    edge.signal(libc::SIGTERM);
+    assert_eq!(edge.end().code(), Some(0));
+    for address in [edge.http, edge.https] {
+        let free = std::net::TcpListener::bind(address).map(|_| ());
+        assert!(free.is_ok(), "{address}: {free:?}");
+    }
+}
+
 /// Who does not end is cut at the deadline.
 #[test]
 fn the_deadline_ends_what_does_not_end() {

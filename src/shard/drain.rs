@@ -22,13 +22,13 @@ pub(crate) async fn run(shard: Rc<Shard>) {
     loop {
         shard.ring.expire_idle(IDLE_MS);
         if accepting && shard.ring.now_ms() >= begun_ms + HANDSHAKE_MS.min(timeout_ms) {
-            // What the accept queues still hold is served, here or where it is handed to: the end is not looked for in this turn.
+            // What the accept queues still hold is served, here or where it is handed to: the end is not looked for in this turn, be
+            // it the deadline. A ring that ended with it would keep the listeners open beyond the end of the process.
             shard.ring.stop_accepting();
             accepting = false;
         } else if !accepting && shard.connections.get() == 0 && !shard.ring.has_unsent() {
             break;
-        }
-        if shard.ring.now_ms() >= deadline_ms {
+        } else if shard.ring.now_ms() >= deadline_ms {
             let connections = shard.connections.get();
             if connections > 0 {
                 tracing::warn!(connections, "the drain deadline has come: remaining connections are cut");

@@ -8,7 +8,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use crate::filter::ledger::Ledger;
 use crate::net::Remote;
@@ -29,10 +28,6 @@ use crate::shard::update;
 use crate::snapshot::channel;
 use crate::snapshot::channel::Postbox;
 
-/// Looks at an address that is taken, and the pause between them: a process that has ended leaves its listeners behind until the
-/// kernel has taken its rings apart, and who restarts it should not be told to choose another port.
-const TAKEN_LOOKS: u32 = 100;
-const TAKEN_PAUSE: Duration = Duration::from_millis(10);
 /// Sockets that may wait in one shard's mailbox.
 const HANDOVERS_MAX: usize = 4096;
 
@@ -214,19 +209,8 @@ fn bind_all(listeners: &[ListenerConfig], shards: usize) -> Result<Bound, Launch
     Ok((addresses, sockets))
 }
 
-/// Waits for an address that is about to be free.
-fn await_free(address: SocketAddr) -> io::Result<()> {
-    for _ in 0..TAKEN_LOOKS {
-        match listen::probe_free(address) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => limits::pause(TAKEN_PAUSE),
-            result => return result,
-        }
-    }
-    listen::probe_free(address)
-}
-
 fn bind_group(mut address: SocketAddr, shards: usize, group: &mut Vec<RawFd>) -> io::Result<SocketAddr> {
-    await_free(address)?;
+    listen::probe_free(address)?;
     for _ in 0..shards {
         let fd = listen::listen(address)?;
         group.push(fd);
@@ -235,29 +219,4 @@ fn bind_group(mut address: SocketAddr, shards: usize, group: &mut Vec<RawFd>) ->
         }
     }
     Ok(address)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::TcpListener;
-    use std::sync::mpsc;
-
-    use super::*;
-
-    /// An address that is given up soon is waited for; one that is not is refused.
-    #[test]
-    fn an_address_that_is_about_to_be_free_is_waited_for() {
-        let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = taken.local_addr().expect("bound");
-        assert_eq!(await_free(address).map_err(|error| error.kind()), Err(io::ErrorKind::AddrInUse));
-        let (seen, see) = mpsc::channel();
-        executor::background("test", move || {
-            // It goes while somebody waits for it.
-            see.recv().expect("somebody waits");
-            limits::pause(TAKEN_PAUSE * 3);
-            drop(taken);
-        });
-        seen.send(()).expect("somebody listens");
-        assert_eq!(await_free(address).map_err(|error| error.kind()), Ok(()));
-    }
 }

@@ -220,6 +220,11 @@ impl Corelane {
         let process = &mut self.process;
         eventually("corelane ends", || process.try_wait().expect("the child can be asked"))
     }
+
+    /// As [`Self::wait`], and back in the very moment that it has ended; for one that is sure to.
+    pub fn end(&mut self) -> ExitStatus {
+        self.process.wait().expect("the child can be waited for")
+    }
 }
 
 impl Drop for Corelane {
