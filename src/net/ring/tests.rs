@@ -34,6 +34,16 @@ fn pair() -> (Rc<Ring>, Socket, TcpStream) {
     (ring, socket, peer)
 }
 
+/// Sends while nobody reads: chunks pile up until the socket receives on demand; returns the bytes.
+fn pile_up(ring: &Ring, peer: &mut TcpStream) -> usize {
+    let mut sent = 0;
+    for _ in 0..64 {
+        sent += peer.write(&[b'x'; 256 << 10]).unwrap_or(0);
+        ring.enter(false);
+    }
+    sent
+}
+
 /// Takes what the socket hands out in this turn; returns the bytes.
 fn take_turn(socket: &Socket, woken: &Arc<Woken>) -> usize {
     woken.0.store(false, Ordering::SeqCst);
@@ -49,12 +59,7 @@ fn take_turn(socket: &Socket, woken: &Arc<Woken>) -> usize {
 #[test]
 fn a_fast_stream_gets_its_share_of_a_turn() {
     let (ring, socket, mut peer) = pair();
-    let mut sent = 0;
-    // Nobody reads: chunks pile up until the socket receives on demand.
-    for _ in 0..64 {
-        sent += peer.write(&[b'x'; 256 << 10]).unwrap_or(0);
-        ring.enter(false);
-    }
+    let sent = pile_up(&ring, &mut peer);
     let piled: usize = ring.inner.borrow().slots[0].received.iter().map(|chunk| chunk.len()).sum();
     assert!(piled > TURN_BYTES_MAX + BUFFER_BYTES, "{piled} bytes are too few to say anything");
     let woken = Arc::new(Woken::default());
@@ -73,11 +78,7 @@ fn a_fast_stream_gets_its_share_of_a_turn() {
 #[test]
 fn an_idle_socket_is_heard_unasked_again() {
     let (ring, socket, mut peer) = pair();
-    let mut sent = 0;
-    for _ in 0..64 {
-        sent += peer.write(&[b'x'; 256 << 10]).unwrap_or(0);
-        ring.enter(false);
-    }
+    let mut sent = pile_up(&ring, &mut peer);
     assert!(ring.inner.borrow().slots[0].bulk, "too few bytes to pile up");
     let woken = Arc::new(Woken::default());
     while sent > 0 {
