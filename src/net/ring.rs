@@ -98,9 +98,7 @@ pub struct Ring {
     turns: Cell<u64>,
     started: Instant,
     stopped: Cell<bool>,
-    /// Tasks that have panicked.
-    panics: Cell<u64>,
-    /// One of them was vital.
+    /// A vital task has panicked.
     failed: Cell<bool>,
     remote: Remote,
 }
@@ -208,7 +206,6 @@ impl Ring {
             turns: Cell::new(0),
             started: clock(),
             stopped: Cell::new(false),
-            panics: Cell::new(0),
             failed: Cell::new(false),
             remote,
         }))
@@ -379,7 +376,6 @@ impl Ring {
             free_slots: inner.free.len(),
             buffers_available: inner.pool.available(),
             buffers: usize::from(inner.pool.count()),
-            panics: self.panics.get(),
             // Counted from the clock: a ring that never sleeps is busy too.
             busy_us: self.now_us().saturating_sub(inner.stats.asleep_us),
             ..inner.stats
@@ -1187,7 +1183,7 @@ impl<F: Future<Output = ()>> Future for Counted<F> {
         match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| future.poll(context))) {
             Ok(poll) => poll,
             Err(_) => {
-                this.ring.panics.set(this.ring.panics.get() + 1);
+                this.ring.inner.borrow_mut().stats.panics += 1;
                 if *this.vital {
                     this.ring.failed.set(true);
                     this.ring.stop();
