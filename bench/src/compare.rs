@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +15,6 @@ use serde::Serialize;
 
 use crate::beside;
 use crate::beside::Company;
-use crate::beside::Door;
 use crate::change::Kind;
 use crate::client::Target;
 use crate::cpu;
@@ -29,20 +27,15 @@ use crate::floor;
 use crate::host::Elsewhere;
 use crate::host::Host;
 use crate::hosts;
-use crate::hosts::Addresses;
 use crate::peers::Ground;
 use crate::peers::Peer;
+use crate::plan::Plan;
 use crate::running::Place;
-use crate::scenario::Handshakes;
 use crate::scenario::Load;
 use crate::scenario::Scenario;
 use crate::scenario::Side;
 use crate::tally;
-use crate::tls::Identity;
 
-/// Host and path of every request; all peers route them to the cluster called a.
-const HOST: &str = "app.bench.local";
-const PATH: &str = "/api/item";
 /// How long a proxy may take from its start to its first answer: with 10 000 hosts nginx reads its configuration for several seconds.
 const SERVE_NS_MAX: u64 = 60_000_000_000;
 const PROBE_NS: u64 = 200_000_000;
@@ -241,9 +234,9 @@ impl Mark {
 /// # Errors
 /// Of the kernel, of a proxy that does not start or serve, of a scenario that cannot be driven.
 pub fn run(settings: &Settings, driver: &mut Driver, tell: &mut dyn FnMut(&str)) -> io::Result<Measured> {
-    let (versions, series) = each_scenario(settings, driver, |driver, scenario, identity, mut peers| {
-        let loads = scenario.loads.iter().take_while(|_| !settings.is_stopped());
-        let series = loads.map(|load| measure(settings, driver, identity, scenario, *load, &mut peers, tell));
+    let (versions, series) = each_scenario(settings, driver, |driver, plan, mut peers| {
+        let loads = plan.scenario.loads.iter().take_while(|_| !settings.is_stopped());
+        let series = loads.map(|load| measure(settings, driver, plan, *load, &mut peers, tell));
         Ok(series.collect::<io::Result<Vec<_>>>()?.into_iter().flat_map(Series::parted).collect())
     })?;
     let blocks = series.iter().map(|series| series.blocks.len()).sum::<usize>();
@@ -254,13 +247,13 @@ pub fn run(settings: &Settings, driver: &mut Driver, tell: &mut dyn FnMut(&str))
 pub(crate) fn each_scenario(
     settings: &Settings,
     driver: &mut Driver,
-    mut work: impl FnMut(&mut Driver, &Scenario, &Identity, Vec<Peer>) -> io::Result<Vec<Series>>,
+    mut work: impl FnMut(&mut Driver, &Plan<'_>, Vec<Peer>) -> io::Result<Vec<Series>>,
 ) -> io::Result<(Vec<Version>, Vec<Series>)> {
     let mut versions = Vec::new();
     let mut series = Vec::new();
     for scenario in settings.scenarios.iter().take_while(|_| !settings.is_stopped()) {
-        let identity = Identity::new()?;
-        let mut peers = start_all(settings, driver, &identity, scenario)?;
+        let plan = Plan::new(scenario)?;
+        let mut peers = start_all(settings, driver, &plan)?;
         let beside = scenario.beside.iter().filter_map(|beside| Some(beside.change()?.0));
         let alone = scenario.loads.iter().filter_map(|load| load.change());
         let changes: Vec<Kind> = beside.chain(alone).collect();
@@ -275,27 +268,9 @@ pub(crate) fn each_scenario(
                 versions.push(version);
             }
         }
-        series.append(&mut work(driver, scenario, &identity, peers)?);
+        series.append(&mut work(driver, &plan, peers)?);
     }
     Ok((versions, series))
-}
-
-/// What the client asks of the proxy that listens there.
-pub fn target(scenario: &Scenario, identity: &Identity, http: SocketAddr, https: SocketAddr) -> Target {
-    Target {
-        address: if scenario.tls { https } else { http },
-        tls: scenario.tls.then(|| match scenario.handshakes {
-            Some(Handshakes::Resumed) => identity.client.resuming(scenario.connections),
-            Some(Handshakes::Full) | None => identity.client.clone(),
-        }),
-        connections: scenario.connections,
-        close: scenario.close,
-        host: HOST.into(),
-        path: PATH,
-        addresses: scenario.routes.map(|hosts| Addresses::zipf(hosts, scenario.zipf.unwrap_or(0.0))),
-        requests: scenario.requests(),
-        read_bytes_per_s: scenario.read_bytes_per_s,
-    }
 }
 
 /// One proxy of a scenario.
@@ -337,7 +312,8 @@ pub(crate) fn is_control(label: &str) -> bool {
     label.contains("-again")
 }
 
-fn start_all(settings: &Settings, driver: &mut Driver, identity: &Identity, scenario: &Scenario) -> io::Result<Vec<Peer>> {
+fn start_all(settings: &Settings, driver: &mut Driver, plan: &Plan<'_>) -> io::Result<Vec<Peer>> {
+    let scenario = plan.scenario;
     let addresses = driver.addresses().to_vec();
     let Some(upstream) = addresses.get(..scenario.endpoints as usize) else {
         let (wanted, name) = (scenario.endpoints, &scenario.name);
@@ -356,7 +332,7 @@ fn start_all(settings: &Settings, driver: &mut Driver, identity: &Identity, scen
         let ground = Ground {
             templates: &settings.templates,
             scratch: &scratch,
-            identity,
+            identity: &plan.identity,
             place: &settings.place,
             upstream,
             addresses: &addresses,
@@ -365,7 +341,7 @@ fn start_all(settings: &Settings, driver: &mut Driver, identity: &Identity, scen
             driver_cpu: settings.driver_cpu,
         };
         let mut peer = Peer::start(name, &label, &ground)?;
-        let target = target(scenario, identity, peer.http, peer.https);
+        let target = plan.target(peer.http, peer.https);
         await_service(driver, &mut peer, &target)?;
         peers.push(peer);
     }
@@ -388,14 +364,13 @@ fn await_service(driver: &mut Driver, peer: &mut Peer, target: &Target) -> io::R
 pub(crate) fn measure(
     settings: &Settings,
     driver: &mut Driver,
-    identity: &Identity,
-    scenario: &Scenario,
+    plan: &Plan<'_>,
     load: Load,
     peers: &mut [Peer],
     tell: &mut dyn FnMut(&str),
 ) -> io::Result<Series> {
     let mut random = Rng::with_seed(settings.seed);
-    let hosts = scenario.routes.map(hosts::names).unwrap_or_default();
+    let scenario = plan.scenario;
     let mut blocks = Vec::new();
     for number in 0..settings.rounds {
         let mut order: Vec<usize> = (0..peers.len()).collect();
@@ -409,18 +384,18 @@ pub(crate) fn measure(
         }
         for (place, (peer, side)) in turns.into_iter().enumerate().take_while(|_| !settings.is_stopped()) {
             let peer = &mut peers[peer];
-            let target = target(scenario, identity, peer.http, peer.https);
+            let target = plan.target(peer.http, peer.https);
             let mut watch = peer.watch()?;
             driver.expect_members(peer.members());
             let before = stolen(settings, peer)?;
             let round = match load {
-                Load::Start => effect::start(driver, peer, target, &hosts)?,
+                Load::Start => effect::start(driver, peer, target, &plan.hosts)?,
                 Load::Apply { changes } => effect::apply(driver, peer, target, changes, arrivals_seed)?,
                 Load::Saturate | Load::Open { .. } if side == Side::Without => {
                     driver.round(target, load, settings.span, arrivals_seed, Some(&mut watch))?
                 }
                 Load::Saturate | Load::Open { .. } => {
-                    let company = Company::new(&scenario.beside, &door(scenario, identity, peer));
+                    let company = Company::new(&scenario.beside, &plan.door(peer.http, peer.https));
                     beside::during(&scenario.beside, peer, company, |company| {
                         driver.accompany(company);
                         driver.round(target, load, settings.span, arrivals_seed, Some(&mut watch))
@@ -440,11 +415,6 @@ pub(crate) fn measure(
     }
     let peers = peers.iter().map(|peer| peer.label.clone()).collect();
     Ok(Series { scenario: scenario.clone(), load, span: settings.span, peers, blocks })
-}
-
-/// Where the company of a load finds its proxy.
-fn door(scenario: &Scenario, identity: &Identity, peer: &Peer) -> Door {
-    Door { http: peer.http, https: peer.https, tls: scenario.tls, client: identity.client.hasty(), host: HOST, path: PATH }
 }
 
 /// What hypervisors took of the time of the driver's CPU and the proxy's, and all of that time, in ticks.

@@ -13,11 +13,10 @@ use crate::compare::Series;
 use crate::compare::Settings;
 use crate::driver::Driver;
 use crate::peers::Peer;
+use crate::plan::Plan;
 use crate::scenario::Load;
-use crate::scenario::Scenario;
 use crate::schedule::Arrivals;
 use crate::statistics;
-use crate::tls::Identity;
 
 /// Each rung of the ladder asks for so much more than the one before.
 const STEP: f64 = 1.25;
@@ -104,8 +103,8 @@ pub fn run(settings: &Settings, climb: Climb, driver: &mut Driver, tell: &mut dy
     if let Some(scenario) = settings.scenarios.iter().find(|scenario| !scenario.beside.is_empty()) {
         return Err(io::Error::other(format!("{}: a sweep climbs alone; compare measures what goes on beside a load", scenario.name)));
     }
-    let (versions, series) = compare::each_scenario(settings, driver, |driver, scenario, identity, peers| {
-        let mut sweep = Sweep { settings, climb, scenario, identity, driver, peers, series: Vec::new() };
+    let (versions, series) = compare::each_scenario(settings, driver, |driver, plan, peers| {
+        let mut sweep = Sweep { settings, climb, plan, driver, peers, series: Vec::new() };
         sweep.ascend(tell)?;
         for _ in (0..climb.bisections).take_while(|_| !settings.is_stopped()) {
             sweep.bisect(tell)?;
@@ -119,8 +118,7 @@ pub fn run(settings: &Settings, climb: Climb, driver: &mut Driver, tell: &mut dy
 struct Sweep<'a> {
     settings: &'a Settings,
     climb: Climb,
-    scenario: &'a Scenario,
-    identity: &'a Identity,
+    plan: &'a Plan<'a>,
     driver: &'a mut Driver,
     peers: Vec<Peer>,
     series: Vec<Series>,
@@ -171,7 +169,7 @@ impl Sweep<'_> {
         self.peers.sort_by_key(|peer| (!labels.contains(&peer.label), order.iter().position(|name| peer.label.starts_with(name.as_str()))));
         let load = Load::Open { rate_per_s, arrivals: self.climb.arrivals };
         let peers = &mut self.peers[..labels.len()];
-        self.series.push(compare::measure(self.settings, self.driver, self.identity, self.scenario, load, peers, tell)?);
+        self.series.push(compare::measure(self.settings, self.driver, self.plan, load, peers, tell)?);
         Ok(())
     }
 }

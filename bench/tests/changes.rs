@@ -7,13 +7,12 @@ use corelane_bench::change::Change;
 use corelane_bench::change::Kind;
 use corelane_bench::client::Target;
 use corelane_bench::clock::Clock;
-use corelane_bench::compare;
 use corelane_bench::driver::Driver;
 use corelane_bench::peers::Ground;
 use corelane_bench::peers::Peer;
+use corelane_bench::plan::Plan;
 use corelane_bench::running::Place;
 use corelane_bench::scenario::Scenario;
-use corelane_bench::tls::Identity;
 
 /// An answer that takes longer is none.
 const PATIENCE_NS: u64 = 500_000_000;
@@ -28,14 +27,14 @@ const ASK_NS: u64 = 2_000_000_000;
 fn every_peer_takes_its_changes() {
     for name in ["corelane", "nginx", "haproxy", "envoy"] {
         let mut driver = Driver::new().unwrap();
-        let identity = Identity::new().unwrap();
         let scenario = Scenario::read(Path::new("load"), "keepalive-1k").unwrap();
+        let plan = Plan::new(&scenario).unwrap();
         let addresses = driver.upstream().addresses().to_vec();
         let scratch = std::env::temp_dir().join(format!("corelane-bench-changes-{}", std::process::id()));
         let ground = Ground {
             templates: Path::new("peers"),
             scratch: &scratch,
-            identity: &identity,
+            identity: &plan.identity,
             place: &Place::default(),
             upstream: &addresses[..2],
             hosts: &[],
@@ -44,7 +43,7 @@ fn every_peer_takes_its_changes() {
             driver_cpu: 0,
         };
         let mut peer = Peer::start(name, name, &ground).unwrap();
-        let known = compare::target(&scenario, &identity, peer.http, peer.https);
+        let known = plan.target(peer.http, peer.https);
         await_answer(&mut driver, &known);
         for change in [Change::Endpoints(1), Change::Endpoints(3), Change::Routes(2), Change::Reload, Change::Endpoints(1)] {
             peer.apply(change).unwrap();
