@@ -249,6 +249,7 @@ pub(crate) fn each_scenario(
     driver: &mut Driver,
     mut work: impl FnMut(&mut Driver, &Plan<'_>, Vec<Peer>) -> io::Result<Vec<Series>>,
 ) -> io::Result<(Vec<Version>, Vec<Series>)> {
+    settings.scenarios.iter().try_for_each(|scenario| check(settings, driver, scenario))?;
     let mut versions = Vec::new();
     let mut series = Vec::new();
     for scenario in settings.scenarios.iter().take_while(|_| !settings.is_stopped()) {
@@ -312,19 +313,23 @@ pub(crate) fn is_control(label: &str) -> bool {
     label.contains("-again")
 }
 
-fn start_all(settings: &Settings, driver: &mut Driver, plan: &Plan<'_>) -> io::Result<Vec<Peer>> {
-    let scenario = plan.scenario;
-    let addresses = driver.addresses().to_vec();
-    let Some(upstream) = addresses.get(..scenario.endpoints as usize) else {
-        let (wanted, name) = (scenario.endpoints, &scenario.name);
+/// Whether a scenario can be driven from here, before anything is.
+fn check(settings: &Settings, driver: &Driver, scenario: &Scenario) -> io::Result<()> {
+    let (wanted, name) = (scenario.endpoints, &scenario.name);
+    if driver.addresses().len() < wanted as usize {
         return Err(io::Error::other(format!(
             "{name} wants {wanted} endpoints: give the upstream as many addresses with --upstream-address"
         )));
-    };
+    }
     if matches!(settings.place, Place::There(_)) && scenario.changes_proxies() {
-        let name = &scenario.name;
         return Err(io::Error::other(format!("{name} changes the proxies, which is done on this host only: leave out --proxy-agent")));
     }
+    Ok(())
+}
+
+fn start_all(settings: &Settings, driver: &mut Driver, plan: &Plan<'_>) -> io::Result<Vec<Peer>> {
+    let scenario = plan.scenario;
+    let addresses = driver.addresses().to_vec();
     let scratch = settings.scratch.join(&scenario.name);
     let mut peers = Vec::new();
     let names = settings.peers_of(scenario);
@@ -334,7 +339,7 @@ fn start_all(settings: &Settings, driver: &mut Driver, plan: &Plan<'_>) -> io::R
             scratch: &scratch,
             identity: &plan.identity,
             place: &settings.place,
-            upstream,
+            upstream: &addresses[..scenario.endpoints as usize],
             addresses: &addresses,
             hosts: &hosts,
             proxy_cpu: settings.proxy_cpu,

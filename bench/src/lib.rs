@@ -3,8 +3,9 @@
 //! From below: `clock`, `poller`, `schedule`, `mix`, `hosts`, `pattern`, `wire`, `cpu` and `tickets` know one thing each; `upstream`
 //! answers and `client` asks, one `exchange` after the other on each of its connections; `beside` is whatever goes on besides;
 //! `timeline` keeps the seconds of a round, `driver` runs all in one thread for one; `peers` starts the proxies from each `template`
-//! and `change` changes them while they serve, `effect` times both; `compare` interleaves rounds of each `plan` and `sweep` climbs; `host` and
-//! `preflight` tell on what; `statistics`, `contrast`, `streams`, `table`, `report`, `hgrm`, `html` and `diff` say what came out.
+//! and `change` changes them while they serve, `effect` times both; `compare` interleaves rounds of each `plan` and `sweep` climbs;
+//! `host` and `preflight` tell on what; `statistics`, `contrast`, `streams`, `table`, `report`, `hgrm`, `html` and `diff` say what came
+//! out.
 //!
 //! A proxy is `running` here or elsewhere: an `agent` does on another host what the driver asks, and `apart` says which is where.
 //!
