@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::beside;
 use crate::beside::Company;
+use crate::beside::Deeds;
 use crate::change::Kind;
 use crate::client::Target;
 use crate::cpu;
@@ -102,6 +103,16 @@ pub struct Measured {
     pub series: Vec<Series>,
     /// Whether the run was ended before all was measured.
     pub partial: bool,
+    /// Why, where nobody has ended it.
+    pub failure: Option<String>,
+}
+
+impl Measured {
+    /// # Errors
+    /// What has ended it before its time, if something has.
+    pub fn check(&self) -> io::Result<()> {
+        self.failure.as_ref().map_or(Ok(()), |failure| Err(io::Error::other(failure.clone())))
+    }
 }
 
 /// What a peer says of itself.
@@ -229,49 +240,62 @@ impl Mark {
     }
 }
 
-/// Runs every scenario under each of its loads; `tell` hears a line per block. When it is stopped, what there is comes back.
+/// Runs every scenario under each of its loads; `tell` hears a line per block. When it is stopped, or fails on the way, what there is
+/// comes back.
 ///
 /// # Errors
-/// Of the kernel, of a proxy that does not start or serve, of a scenario that cannot be driven.
+/// Where nothing was measured at all: of the kernel, of a proxy that does not start or serve, of a scenario that cannot be driven.
 pub fn run(settings: &Settings, driver: &mut Driver, tell: &mut dyn FnMut(&str)) -> io::Result<Measured> {
-    let (versions, series) = each_scenario(settings, driver, |driver, plan, mut peers| {
-        let loads = plan.scenario.loads.iter().take_while(|_| !settings.is_stopped());
-        let series = loads.map(|load| measure(settings, driver, plan, *load, &mut peers, tell));
-        Ok(series.collect::<io::Result<Vec<_>>>()?.into_iter().flat_map(Series::parted).collect())
+    let mut measured = each_scenario(settings, driver, |driver, plan, mut peers, series| {
+        let mut loads = plan.scenario.loads.iter().take_while(|_| !settings.is_stopped());
+        loads.try_for_each(|load| measure(settings, driver, plan, *load, &mut peers, series, tell))
     })?;
-    let blocks = series.iter().map(|series| series.blocks.len()).sum::<usize>();
-    Ok(Measured { versions, series, partial: settings.is_stopped() && blocks < settings.blocks() })
+    let blocks = measured.series.iter().map(|series| series.blocks.len()).sum::<usize>();
+    measured.partial &= blocks < settings.blocks();
+    Ok(measured)
 }
 
-/// Has `work` measure each scenario on proxies that have just been started for it; who they were, and all its series.
+/// Has `work` measure each scenario on proxies that have just been started for it, and put its series behind those there are. The
+/// first failure is the end: what was measured before is not lost.
 pub(crate) fn each_scenario(
     settings: &Settings,
     driver: &mut Driver,
-    mut work: impl FnMut(&mut Driver, &Plan<'_>, Vec<Peer>) -> io::Result<Vec<Series>>,
-) -> io::Result<(Vec<Version>, Vec<Series>)> {
+    mut work: impl FnMut(&mut Driver, &Plan<'_>, Vec<Peer>, &mut Vec<Series>) -> io::Result<()>,
+) -> io::Result<Measured> {
     settings.scenarios.iter().try_for_each(|scenario| check(settings, driver, scenario))?;
-    let mut versions = Vec::new();
-    let mut series = Vec::new();
-    for scenario in settings.scenarios.iter().take_while(|_| !settings.is_stopped()) {
+    let mut measured = Measured { versions: Vec::new(), series: Vec::new(), partial: false, failure: None };
+    let mut scenarios = settings.scenarios.iter().take_while(|_| !settings.is_stopped());
+    let done = scenarios.try_for_each(|scenario| {
         let plan = Plan::new(scenario)?;
-        let mut peers = start_all(settings, driver, &plan)?;
-        let beside = scenario.beside.iter().filter_map(|beside| Some(beside.change()?.0));
-        let alone = scenario.loads.iter().filter_map(|load| load.change());
-        let changes: Vec<Kind> = beside.chain(alone).collect();
-        peers.retain(|peer| changes.iter().all(|kind| peer.takes(*kind)));
-        if peers.is_empty() {
-            let (name, all) = (&scenario.name, settings.peers.join(", "));
-            return Err(io::Error::other(format!("{name}: none of {all} takes its changes: say how under [change] in a peer.toml")));
-        }
+        let peers = able(settings, &plan, start_all(settings, driver, &plan)?)?;
         for peer in &peers {
             let version = Version { peer: peer.label.clone(), version: peer.version.clone(), limits: peer.limits() };
-            if !versions.contains(&version) {
-                versions.push(version);
+            if !measured.versions.contains(&version) {
+                measured.versions.push(version);
             }
         }
-        series.append(&mut work(driver, &plan, peers)?);
+        work(driver, &plan, peers, &mut measured.series)
+    });
+    match done {
+        Err(error) if measured.series.is_empty() => return Err(error),
+        done => measured.failure = done.err().map(|error| error.to_string()),
     }
-    Ok((versions, series))
+    measured.partial = settings.is_stopped() || measured.failure.is_some();
+    Ok(measured)
+}
+
+/// Those of the peers that take the changes of a scenario.
+fn able(settings: &Settings, plan: &Plan<'_>, mut peers: Vec<Peer>) -> io::Result<Vec<Peer>> {
+    let scenario = plan.scenario;
+    let beside = scenario.beside.iter().filter_map(|beside| Some(beside.change()?.0));
+    let alone = scenario.loads.iter().filter_map(|load| load.change());
+    let changes: Vec<Kind> = beside.chain(alone).collect();
+    peers.retain(|peer| changes.iter().all(|kind| peer.takes(*kind)));
+    if peers.is_empty() {
+        let (name, all) = (&scenario.name, settings.peers.join(", "));
+        return Err(io::Error::other(format!("{name}: none of {all} takes its changes: say how under [change] in a peer.toml")));
+    }
+    Ok(peers)
 }
 
 /// One proxy of a scenario.
@@ -365,61 +389,119 @@ fn await_service(driver: &mut Driver, peer: &mut Peer, target: &Target) -> io::R
     Err(io::Error::other(format!("{} does not serve; see {}", peer.label, peer.log())))
 }
 
-/// Runs all rounds of one load on these peers, each of which is [`start_all`]'s.
+/// Runs all rounds of one load on these peers, each of which is [`start_all`]'s, and puts the series behind those there are. A peer
+/// that fails has a block without an answer.
+///
+/// # Errors
+/// Where all peers of a round have failed, that of the last one; the series is then there if anything was measured before.
 pub(crate) fn measure(
     settings: &Settings,
     driver: &mut Driver,
     plan: &Plan<'_>,
     load: Load,
     peers: &mut [Peer],
+    series: &mut Vec<Series>,
     tell: &mut dyn FnMut(&str),
-) -> io::Result<Series> {
-    let mut random = Rng::with_seed(settings.seed);
+) -> io::Result<()> {
     let scenario = plan.scenario;
+    let mut random = Rng::with_seed(settings.seed);
     let mut blocks = Vec::new();
-    for number in 0..settings.rounds {
-        let mut order: Vec<usize> = (0..peers.len()).collect();
-        random.shuffle(&mut order);
+    let mut end = Ok(());
+    for number in (0..settings.rounds).take_while(|_| !settings.is_stopped()) {
+        let turns = turns(peers.len(), scenario, &mut random);
         let arrivals_seed = random.u64(..);
-        let mut turns = Vec::new();
-        for peer in order {
-            let mut sides = scenario.sides().to_vec();
-            random.shuffle(&mut sides);
-            turns.extend(sides.into_iter().map(|side| (peer, side)));
-        }
+        let (first, mut failures) = (blocks.len(), Vec::new());
         for (place, (peer, side)) in turns.into_iter().enumerate().take_while(|_| !settings.is_stopped()) {
             let peer = &mut peers[peer];
-            let target = plan.target(peer.http, peer.https);
-            let mut watch = peer.watch()?;
-            driver.expect_members(peer.members());
-            let before = stolen(settings, peer)?;
-            let round = match load {
-                Load::Start => effect::start(driver, peer, target, &plan.hosts)?,
-                Load::Apply { changes } => effect::apply(driver, peer, target, changes, arrivals_seed)?,
-                Load::Saturate | Load::Open { .. } if side == Side::Without => {
-                    driver.round(target, load, settings.span, arrivals_seed, Some(&mut watch))?
-                }
-                Load::Saturate | Load::Open { .. } => {
-                    let company = Company::new(&scenario.beside, &plan.door(peer.http, peer.https));
-                    beside::during(&scenario.beside, peer, company, |company| {
-                        driver.accompany(company);
-                        driver.round(target, load, settings.span, arrivals_seed, Some(&mut watch))
-                    })?
+            let (round, stolen, failure) = match play(settings, driver, plan, load, peer, side, arrivals_seed) {
+                Ok((round, stolen)) => (round, stolen, None),
+                Err(error) => {
+                    driver.abandon();
+                    (unanswered(scenario, side), 0.0, Some(error))
                 }
             };
-            let after = stolen(settings, peer)?;
-            let stolen = (after.0 - before.0) as f64 / (after.1 - before.1).max(1) as f64;
             // What happens to a proxy takes as long as it takes.
             let planned = if load.is_of_requests() { settings.span } else { Span { warm_up_ns: 0, window_ns: round.window_ns } };
             let marks = marks(&round, planned, stolen);
             let block = Block { number, place: place as u32, peer: peer.label.clone(), round, stolen, marks };
-            let line = if load.is_of_requests() { block.line() } else { effect_table::line(&block) };
+            let line = match &failure {
+                Some(error) => format!("{:<16} has failed: {error}", block.peer),
+                None if load.is_of_requests() => block.line(),
+                None => effect_table::line(&block),
+            };
             tell(&format!("{} {load}, round {}: {line}", scenario.name, number + 1));
             blocks.push(block);
+            failures.extend(failure);
+        }
+        if failures.len() == blocks.len() - first
+            && let Some(last) = failures.pop()
+        {
+            end = Err(last);
+            break;
         }
     }
-    let peers = peers.iter().map(|peer| peer.label.clone()).collect();
-    Ok(Series { scenario: scenario.clone(), load, span: settings.span, peers, blocks })
+    if end.is_ok() || blocks.iter().any(|block| block.round.window_ns > 0) {
+        let peers = peers.iter().map(|peer| peer.label.clone()).collect();
+        series.extend(Series { scenario: scenario.clone(), load, span: settings.span, peers, blocks }.parted());
+    }
+    end
+}
+
+/// The order of one round: every peer, and each side of it, at random.
+fn turns(peers: usize, scenario: &Scenario, random: &mut Rng) -> Vec<(usize, Side)> {
+    let mut order: Vec<usize> = (0..peers).collect();
+    random.shuffle(&mut order);
+    let mut turns = Vec::new();
+    for peer in order {
+        let mut sides = scenario.sides().to_vec();
+        random.shuffle(&mut sides);
+        turns.extend(sides.into_iter().map(|side| (peer, side)));
+    }
+    turns
+}
+
+/// One peer's part of a round, and the share of the time of both CPUs that hypervisors took meanwhile.
+fn play(
+    settings: &Settings,
+    driver: &mut Driver,
+    plan: &Plan<'_>,
+    load: Load,
+    peer: &mut Peer,
+    side: Side,
+    seed: u64,
+) -> io::Result<(Round, f64)> {
+    let target = plan.target(peer.http, peer.https);
+    driver.expect_members(peer.members());
+    let before = stolen(settings, peer)?;
+    let round = match load {
+        Load::Start => effect::start(driver, peer, target, &plan.hosts)?,
+        Load::Apply { changes } => effect::apply(driver, peer, target, changes, seed)?,
+        Load::Saturate | Load::Open { .. } => {
+            let mut watch = peer.watch()?;
+            match side {
+                Side::Without => driver.round(target, load, settings.span, seed, Some(&mut watch))?,
+                Side::With => {
+                    let beside = &plan.scenario.beside;
+                    let company = Company::new(beside, &plan.door(peer.http, peer.https));
+                    beside::during(beside, peer, company, |company| {
+                        driver.accompany(company);
+                        driver.round(target, load, settings.span, seed, Some(&mut watch))
+                    })?
+                }
+            }
+        }
+    };
+    let after = stolen(settings, peer)?;
+    Ok((round, (after.0 - before.0) as f64 / (after.1 - before.1).max(1) as f64))
+}
+
+/// What there is of a round that has failed: nothing, on its side.
+fn unanswered(scenario: &Scenario, side: Side) -> Round {
+    let beside = match side {
+        Side::Without => Vec::new(),
+        Side::With => vec![Deeds::default(); scenario.beside.len()],
+    };
+    Round { beside, ..Round::default() }
 }
 
 /// What hypervisors took of the time of the driver's CPU and the proxy's, and all of that time, in ticks.
@@ -451,7 +533,7 @@ impl Block {
     }
 
     pub fn requests_per_s(&self) -> f64 {
-        self.round.tally.completed as f64 * 1e9 / self.round.window_ns as f64
+        self.round.tally.completed as f64 * 1e9 / self.round.window_ns.max(1) as f64
     }
 
     /// CPU time of the proxy per answered request, in microseconds.
@@ -472,7 +554,7 @@ impl Block {
 
     /// Bytes of bodies, either way, in millions per second.
     pub fn mb_per_s(&self) -> f64 {
-        self.round.tally.body_bytes as f64 * 1e3 / self.round.window_ns as f64
+        self.round.tally.body_bytes as f64 * 1e3 / self.round.window_ns.max(1) as f64
     }
 
     /// CPU time of the proxy per million bytes of bodies, in microseconds.
@@ -522,7 +604,6 @@ pub fn scenarios(directory: &Path, names: &[String]) -> io::Result<Vec<Scenario>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::beside::Deeds;
     use crate::cpu::Usage;
     use crate::tally::Tally;
 
@@ -533,7 +614,7 @@ mod tests {
             tally::record(&mut tally.lateness, 10_000);
         }
         let usage = Usage { cpu_ns: 20_000_000, wait_ns: 0, memory_bytes: 0, peak_bytes: 0 };
-        Round { tally, usage: Some(usage), window_ns: 1_000_000_000, driver_busy: 0.5, upstream_opened: 0, strayed: 0, beside: Vec::new() }
+        Round { tally, usage: Some(usage), window_ns: 1_000_000_000, driver_busy: 0.5, ..Round::default() }
     }
 
     fn scenario(line: &str) -> Scenario {

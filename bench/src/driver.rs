@@ -44,6 +44,7 @@ pub struct Span {
 }
 
 /// What one round has shown.
+#[derive(Default)]
 pub struct Round {
     pub tally: Tally,
     /// What the proxy's processes used within the window.
@@ -187,6 +188,12 @@ impl Driver {
     /// Has all of these go on beside the next round.
     pub fn accompany(&mut self, company: Company) {
         self.company = company;
+    }
+
+    /// Puts away what a round that has failed has left: its company, and counts of another host that nobody has read.
+    pub fn abandon(&mut self) {
+        self.company = Company::default();
+        let _gone = self.far.as_mut().map(FarUpstream::seen);
     }
 
     /// Runs one load against one target.

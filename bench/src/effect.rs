@@ -182,7 +182,7 @@ fn sample(hosts: &[String]) -> impl Iterator<Item = &String> {
 }
 
 fn round(tally: Tally, usage: Usage, window_ns: u64) -> Round {
-    Round { tally, usage: Some(usage), window_ns, driver_busy: 0.0, upstream_opened: 0, strayed: 0, beside: Vec::new() }
+    Round { tally, usage: Some(usage), window_ns, ..Round::default() }
 }
 
 #[cfg(test)]

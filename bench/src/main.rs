@@ -179,9 +179,7 @@ struct How {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
-        Command::Run { scenario, peer, how } => {
-            measure(&[scenario], vec![peer], &how, None).map(|results| print!("{}", table::page(&results)))
-        }
+        Command::Run { scenario, peer, how } => measure(&[scenario], vec![peer], &how, None).and_then(|results| show(&results)),
         Command::Compare { scenarios, peers, how } => measure(&scenarios, peers, &how, None).and_then(|results| keep(&results, &how)),
         Command::Sweep { scenario, peers, from, slo_us, bisections, how } => {
             let climb = Climb { from_per_s: from, arrivals: how.arrivals, slo_us, bisections };
@@ -189,7 +187,7 @@ fn main() -> ExitCode {
         }
         Command::Floor { scenario, how } => {
             let peers = floor::PEERS.map(str::to_owned).to_vec();
-            measure(&[scenario], peers, &how, None).map(|results| print!("{}", table::page(&results)))
+            measure(&[scenario], peers, &how, None).and_then(|results| show(&results))
         }
         Command::Preflight { json } => preflight(json),
         Command::Agent(post) => post.keep(),
@@ -280,7 +278,7 @@ fn measure(scenarios: &[String], peers: Vec<String>, how: &How, climb: Option<Cl
         None => compare::run(&settings, &mut sites.driver, &mut tell)?,
     };
     // Kept where something failed, for the proxies' own words are in there.
-    if scratch.exists() {
+    if measured.failure.is_none() && scratch.exists() {
         std::fs::remove_dir_all(&scratch)?;
     }
     host.end();
@@ -288,7 +286,13 @@ fn measure(scenarios: &[String], peers: Vec<String>, how: &How, climb: Option<Cl
     Ok(Results { date: now.strftime("%Y-%m-%d %H:%M %Z").to_string(), commit, command, host, elsewhere: sites.elsewhere, measured })
 }
 
-/// Writes what was measured to `results/<date>-<commit>`, with the endings of [`write`] and `.json`.
+/// Prints what was measured, and fails where it was not all.
+fn show(results: &Results) -> io::Result<()> {
+    print!("{}", table::page(results));
+    results.measured.check()
+}
+
+/// Writes what was measured to `results/<date>-<commit>`, with the endings of [`write`] and `.json`, and fails where it was not all.
 fn keep(results: &Results, how: &How) -> io::Result<()> {
     let directory = how.directory.join("results");
     std::fs::create_dir_all(&directory)?;
@@ -296,7 +300,8 @@ fn keep(results: &Results, how: &How) -> io::Result<()> {
     let stem = directory.join(free_stem(&directory, &format!("{date}-{}", results.commit)));
     // The data first: all else can be made from it again.
     write_file(&ended(&stem, "json"), &report::json(results)?)?;
-    write(results, &stem)
+    write(results, &stem)?;
+    results.measured.check()
 }
 
 /// Writes what can be read: `.md`, `.html`, and percentiles into a directory without an ending.

@@ -62,6 +62,9 @@ struct Document {
     /// Whether the run was ended before all was measured.
     #[serde(default)]
     partial: bool,
+    /// Why, where nobody has ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    failure: Option<String>,
     /// What series of many rates say together; reckoned anew when it is read.
     #[serde(skip_deserializing, skip_serializing_if = "Vec::is_empty")]
     sweeps: Vec<Ladder>,
@@ -148,6 +151,7 @@ pub fn json(results: &Results) -> io::Result<String> {
         elsewhere: results.elsewhere.clone(),
         versions: results.measured.versions.clone(),
         partial: results.measured.partial,
+        failure: results.measured.failure.clone(),
         sweeps: sweep::split(&results.measured).0,
         series: results
             .measured
@@ -183,6 +187,7 @@ pub fn read(text: &str) -> io::Result<Results> {
             series: document.series.into_iter().map(|series| series_of(series, &document.versions)).collect::<io::Result<_>>()?,
             versions: document.versions,
             partial: document.partial,
+            failure: document.failure,
         },
     })
 }
@@ -381,7 +386,9 @@ mod tests {
         let pages = |results: &Results| [table::page(results), crate::html::page(results)];
         assert!(pages(&results).iter().all(|page| !page.contains(table::PARTIAL)));
         results.measured.partial = true;
+        results.measured.failure = Some("gone".to_owned());
         let again = read(&json(&results).unwrap()).unwrap();
+        assert_eq!(again.measured.failure, results.measured.failure);
         assert!(pages(&again).iter().all(|page| page.contains(table::PARTIAL)));
     }
 

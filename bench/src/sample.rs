@@ -43,6 +43,7 @@ pub(crate) fn results() -> Results {
             versions: peers.iter().map(|peer| Version { peer: peer.clone(), version: format!("{peer} 1.0"), limits: None }).collect(),
             series: series.collect(),
             partial: false,
+            failure: None,
         },
     }
 }
@@ -151,14 +152,7 @@ fn block(peer: &str, number: u32, place: u32, base_us: u64) -> Block {
         events: Vec::new(),
     };
     let usage = Usage { cpu_ns: base_us / 5 * 1000 * ANSWERS, wait_ns: 0, memory_bytes: 5 << 20, peak_bytes: 6 << 20 };
-    let round = Round {
-        tally,
-        usage: Some(usage),
-        window_ns: SECONDS * 1_000_000_000,
-        driver_busy: 0.5,
-        upstream_opened: 3,
-        strayed: 0,
-        beside: Vec::new(),
-    };
+    let window_ns = SECONDS * 1_000_000_000;
+    let round = Round { tally, usage: Some(usage), window_ns, driver_busy: 0.5, upstream_opened: 3, ..Round::default() };
     Block { number, place, peer: peer.to_owned(), round, stolen: 0.0, marks: Vec::new() }
 }

@@ -103,16 +103,13 @@ pub fn run(settings: &Settings, climb: Climb, driver: &mut Driver, tell: &mut dy
     if let Some(scenario) = settings.scenarios.iter().find(|scenario| !scenario.beside.is_empty()) {
         return Err(io::Error::other(format!("{}: a sweep climbs alone; compare measures what goes on beside a load", scenario.name)));
     }
-    let (versions, series) = compare::each_scenario(settings, driver, |driver, plan, peers| {
+    compare::each_scenario(settings, driver, |driver, plan, peers, series| {
         let mut sweep = Sweep { settings, climb, plan, driver, peers, series: Vec::new() };
-        sweep.ascend(tell)?;
-        for _ in (0..climb.bisections).take_while(|_| !settings.is_stopped()) {
-            sweep.bisect(tell)?;
-        }
+        let end = sweep.climb(tell);
         sweep.series.sort_by(|one, other| rate(one).total_cmp(&rate(other)));
-        Ok(sweep.series)
-    })?;
-    Ok(Measured { versions, series, partial: settings.is_stopped() })
+        series.append(&mut sweep.series);
+        end
+    })
 }
 
 struct Sweep<'a> {
@@ -125,6 +122,12 @@ struct Sweep<'a> {
 }
 
 impl Sweep<'_> {
+    fn climb(&mut self, tell: &mut dyn FnMut(&str)) -> io::Result<()> {
+        self.ascend(tell)?;
+        let mut bisections = (0..self.climb.bisections).take_while(|_| !self.settings.is_stopped());
+        bisections.try_for_each(|_| self.bisect(tell))
+    }
+
     /// Up the ladder; a peer that does not carry a rate is not asked for more.
     fn ascend(&mut self, tell: &mut dyn FnMut(&str)) -> io::Result<()> {
         let mut climbing: Vec<String> = self.peers.iter().map(|peer| peer.label.clone()).collect();
@@ -169,8 +172,7 @@ impl Sweep<'_> {
         self.peers.sort_by_key(|peer| (!labels.contains(&peer.label), order.iter().position(|name| peer.label.starts_with(name.as_str()))));
         let load = Load::Open { rate_per_s, arrivals: self.climb.arrivals };
         let peers = &mut self.peers[..labels.len()];
-        self.series.push(compare::measure(self.settings, self.driver, self.plan, load, peers, tell)?);
-        Ok(())
+        compare::measure(self.settings, self.driver, self.plan, load, peers, &mut self.series, tell)
     }
 }
 
