@@ -125,6 +125,16 @@ pub struct Version {
     pub limits: Option<String>,
 }
 
+impl Version {
+    /// What a page says of it.
+    pub(crate) fn told(&self) -> String {
+        match &self.limits {
+            Some(limits) => format!("{} ({limits})", self.version),
+            None => self.version.clone(),
+        }
+    }
+}
+
 /// All blocks of one scenario under one load.
 pub struct Series {
     pub scenario: Scenario,

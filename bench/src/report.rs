@@ -392,6 +392,17 @@ mod tests {
         assert!(pages(&again).iter().all(|page| page.contains(table::PARTIAL)));
     }
 
+    /// What a peer cannot be changed more often than is on every page, also when it is read again.
+    #[test]
+    fn limits_survive_the_report() {
+        let mut results = crate::sample::results();
+        results.measured.versions[1].limits = Some("reload at most 1/s".to_owned());
+        let again = read(&json(&results).unwrap()).unwrap();
+        for page in [table::page(&again), crate::html::page(&again)] {
+            assert!(page.contains("theirs 1.0 (reload at most 1/s)"), "{page}");
+        }
+    }
+
     /// A document of another schema is refused before anything else in it is read.
     #[test]
     fn another_schema_is_refused() {

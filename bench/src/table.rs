@@ -208,11 +208,7 @@ pub fn page(results: &Results) -> String {
 
 /// What the peers say of themselves, and how often they can be changed; a control says the same twice.
 fn versions(results: &Results) -> String {
-    let told = |version: &Version| match &version.limits {
-        Some(limits) => format!("{} ({limits})", version.version),
-        None => version.version.clone(),
-    };
-    let mut versions: Vec<String> = results.measured.versions.iter().map(told).collect();
+    let mut versions: Vec<String> = results.measured.versions.iter().map(Version::told).collect();
     versions.dedup();
     versions.join("; ")
 }

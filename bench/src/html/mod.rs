@@ -82,7 +82,7 @@ fn facts(results: &Results) -> Markup {
     html! {
         dl {
             @for version in results.measured.versions.iter().filter(|version| !version.peer.contains("-again")) {
-                dt { (version.peer) } dd { (version.version) }
+                dt { (version.peer) } dd { (version.told()) }
             }
             dt { "command" } dd { code { (results.command) } }
         }
