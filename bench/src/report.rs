@@ -77,7 +77,7 @@ struct SeriesDocument {
     load: Load,
     warm_up_s: f64,
     window_s: f64,
-    /// For readers without our statistics; we reckon it anew from the blocks.
+    /// Of requests, for readers without our statistics; we reckon it anew from the blocks.
     #[serde(skip_deserializing)]
     summary: Vec<Row>,
     /// What goes on beside the load does to each peer; reckoned anew as well.
@@ -193,13 +193,14 @@ pub fn read(text: &str) -> io::Result<Results> {
 }
 
 fn series_document(measured: &Measured, series: &Series, subject: Option<&str>) -> io::Result<SeriesDocument> {
+    // Without its subject, as high on a ladder, a series has nothing to be a ratio of; and starts and changes are told as effects alone.
+    let has_summary = series.load.is_of_requests() && series.peers.first().map(String::as_str) == subject;
     Ok(SeriesDocument {
         scenario: series.scenario.clone(),
         load: series.load,
         warm_up_s: series.span.warm_up_ns as f64 / 1e9,
         window_s: series.span.window_ns as f64 / 1e9,
-        // Without its subject, as high on a ladder, a series has nothing to be a ratio of.
-        summary: if series.peers.first().map(String::as_str) == subject { table::rows(series) } else { Vec::new() },
+        summary: if has_summary { table::rows(series) } else { Vec::new() },
         contrast: contrast::of(measured, series),
         effects: effect_table::rows(series),
         blocks: series.blocks.iter().map(block_document).collect::<io::Result<_>>()?,
@@ -390,6 +391,18 @@ mod tests {
         let again = read(&json(&results).unwrap()).unwrap();
         assert_eq!(again.measured.failure, results.measured.failure);
         assert!(pages(&again).iter().all(|page| page.contains(table::PARTIAL)));
+    }
+
+    /// A series is summed up as what it is: requests by their rate, starts and changes by their effects.
+    #[test]
+    fn a_series_is_summed_up_once() {
+        for (load, has_summary) in [(Load::Saturate, true), (Load::Start, false), (Load::Apply { changes: 3 }, false)] {
+            let mut results = crate::sample::results();
+            results.measured.series.truncate(1);
+            results.measured.series[0].load = load;
+            let written = json(&results).unwrap();
+            assert_eq!((written.contains("\"summary\":[{"), written.contains("\"effects\":[{")), (has_summary, !has_summary), "{load}");
+        }
     }
 
     /// What a peer cannot be changed more often than is on every page, also when it is read again.
