@@ -1,7 +1,5 @@
 //! What goes on beside the load does to it: each proxy with it over the same proxy without it, in the same rounds.
 
-use fastrand::Rng;
-use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::beside::Beside;
@@ -9,12 +7,9 @@ use crate::beside::Deeds;
 use crate::compare::Block;
 use crate::compare::Measured;
 use crate::compare::Series;
+use crate::rounds;
 use crate::statistics;
 use crate::statistics::Ratio;
-use crate::table;
-
-/// Intervals are resampled from this seed: the same blocks give the same page.
-const SEED: u64 = 1;
 
 /// One figure of one proxy, without and with what goes on beside; the ratio is with over without, and counts only rounds that have both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -75,29 +70,21 @@ pub fn of(measured: &Measured, series: &Series) -> Vec<Contrast> {
 }
 
 fn contrast(peer: &str, without: &Series, with: &Series) -> Contrast {
-    let (counts_without, counts_with) = (table::counted(without), table::counted(with));
-    let alone: Vec<&Block> = without.blocks.iter().filter(|block| block.peer == peer && counts_without(block)).collect();
-    let beside: Vec<&Block> = with.blocks.iter().filter(|block| block.peer == peer && counts_with(block)).collect();
-    let pairs = table::paired(&beside, &alone);
-    let random = Rng::with_seed(SEED);
+    let (alone, beside) = (rounds::blocks_of(without, peer), rounds::blocks_of(with, peer));
+    let pairs = rounds::paired(&beside, &alone);
     let waits = with.has_latency();
     let latency = |quantile: f64| {
         if !waits {
             return Change::default();
         }
-        let pooled = |blocks: &[&Block]| {
-            statistics::pooled_quantile_us(&statistics::pool(blocks.iter().map(|block| &block.round.tally.latency)), quantile)
-        };
-        let (ours, theirs): (Vec<&Histogram<u64>>, Vec<&Histogram<u64>>) =
-            pairs.iter().map(|(with, without)| (&with.round.tally.latency, &without.round.tally.latency)).unzip();
-        let ratio = statistics::quantile_ratio(&ours, &theirs, quantile, &mut random.clone());
-        Change { without: pooled(&alone), with: pooled(&beside), ratio }
+        let stated = |blocks: &[&Block]| statistics::pooled_quantile_us(&rounds::pooled(blocks, |tally| &tally.latency), quantile);
+        let ratio = rounds::times_ratio(&pairs, |tally| &tally.latency, quantile);
+        Change { without: stated(&alone), with: stated(&beside), ratio }
     };
-    let plain = |value: fn(&Block) -> Option<f64>| {
-        let median = |blocks: &[&Block]| statistics::median(&blocks.iter().filter_map(|block| value(block)).collect::<Vec<_>>());
-        let (ours, theirs): (Vec<f64>, Vec<f64>) = pairs.iter().filter_map(|(with, without)| Some((value(with)?, value(without)?))).unzip();
-        let ratio = statistics::paired_ratio(&ours, &theirs, &mut random.clone());
-        Change { without: median(&alone), with: median(&beside), ratio }
+    let plain = |value: fn(&Block) -> Option<f64>| Change {
+        without: rounds::middle(&alone, value),
+        with: rounds::middle(&beside, value),
+        ratio: rounds::ratio_of(&pairs, value),
     };
     let errors =
         |series: &Series| series.blocks.iter().filter(|block| block.peer == peer).map(|block| block.round.tally.errors.total()).sum();
@@ -184,6 +171,7 @@ mod tests {
     use crate::html;
     use crate::report;
     use crate::sample;
+    use crate::table;
 
     /// What makes every request half as slow again has a ratio of 1.5, for each proxy against itself.
     #[test]

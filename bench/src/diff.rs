@@ -14,13 +14,11 @@ use crate::compare::Results;
 use crate::compare::Series;
 use crate::effect_table;
 use crate::floor;
+use crate::rounds;
 use crate::statistics;
 use crate::statistics::Ratio;
 use crate::statistics::Sums;
-use crate::table;
 
-/// Intervals are resampled from this seed: the same files give the same page.
-const SEED: u64 = 1;
 /// Whom a subject is held against, where nobody says and both runs have it.
 const REFERENCE: &str = "nginx";
 
@@ -205,10 +203,8 @@ struct Rounds<'a> {
 
 impl<'a> Rounds<'a> {
     fn of(series: &'a Series, peer: &str, reference: Option<&str>) -> Self {
-        let counts = table::counted(series);
-        let of = |peer: &str| series.blocks.iter().filter(|block| block.peer == peer && counts(block)).collect::<Vec<&Block>>();
-        let alone = of(peer);
-        let paired = reference.map(|reference| table::paired(&alone, &of(reference))).unwrap_or_default();
+        let alone = rounds::blocks_of(series, peer);
+        let paired = reference.map(|reference| rounds::paired(&alone, &rounds::blocks_of(series, reference))).unwrap_or_default();
         Self { alone, paired, series }
     }
 
@@ -249,9 +245,7 @@ fn mean_change(before: &[f64], after: &[f64]) -> Option<Ratio> {
 }
 
 fn quantile_change(metric: &'static str, quantile: f64, before: &Rounds<'_>, after: &Rounds<'_>) -> Option<Change> {
-    let stated = |rounds: &Rounds<'_>| {
-        statistics::pooled_quantile_us(&statistics::pool(rounds.alone.iter().map(|block| &block.round.tally.latency)), quantile)
-    };
+    let stated = |rounds: &Rounds<'_>| statistics::pooled_quantile_us(&rounds::pooled(&rounds.alone, |tally| &tally.latency), quantile);
     let change = |before: (&Sums, usize), after: (&Sums, usize)| {
         let ratio =
             |earlier: &[usize], later: &[usize]| after.0.quantile(later, quantile) as f64 / before.0.quantile(earlier, quantile) as f64;
@@ -283,7 +277,7 @@ fn resampled(before: usize, after: usize, resamples: usize, ratio: impl Fn(&[usi
     if before < 2 || after < 2 {
         return None;
     }
-    let mut random = Rng::with_seed(SEED);
+    let mut random = Rng::with_seed(statistics::SEED);
     let mut picks = |rounds: usize| (0..rounds).map(|_| random.usize(..rounds)).collect::<Vec<_>>();
     let drawn: Vec<f64> = (0..resamples).map(|_| ratio(&picks(before), &picks(after))).collect();
     let whole = ratio(&(0..before).collect::<Vec<_>>(), &(0..after).collect::<Vec<_>>());

@@ -1,19 +1,15 @@
 //! What may be said of starts and of added routes: how long until they had taken effect, and what they cost.
 
-use fastrand::Rng;
 use serde::Serialize;
 
 use crate::compare::Block;
 use crate::compare::Series;
+use crate::rounds;
 use crate::scenario::Load;
-use crate::statistics;
 use crate::statistics::Ratio;
 use crate::table;
 use crate::table::Table;
 use crate::tally;
-
-/// Intervals are resampled from this seed: the same blocks give the same page.
-const SEED: u64 = 1;
 
 /// One peer's starts, or its changes. Ratios are subject over peer.
 #[derive(Clone, Debug, Serialize)]
@@ -45,35 +41,27 @@ pub(crate) fn rows(series: &Series) -> Vec<Row> {
     if series.load.is_of_requests() {
         return Vec::new();
     }
-    let counts = table::counted(series);
-    let used = |peer: &str| series.blocks.iter().filter(|block| block.peer == peer && counts(block)).collect::<Vec<_>>();
-    let subject = series.peers.first().map(|peer| used(peer)).unwrap_or_default();
+    let subject = series.peers.first().map(|peer| rounds::blocks_of(series, peer)).unwrap_or_default();
     let row = |peer: &String| {
         let all = || series.blocks.iter().filter(|block| block.peer == *peer);
-        let blocks = used(peer);
-        let whole = statistics::pool(blocks.iter().map(|block| &block.round.tally.latency));
-        let exact = statistics::pool(blocks.iter().map(|block| &block.round.tally.lateness));
-        let other = statistics::pool(blocks.iter().map(|block| &block.round.tally.service));
+        let blocks = rounds::blocks_of(series, peer);
+        let whole = rounds::pooled(&blocks, |tally| &tally.latency);
+        let exact = rounds::pooled(&blocks, |tally| &tally.lateness);
+        let other = rounds::pooled(&blocks, |tally| &tally.service);
         let ms = |histogram: &hdrhistogram::Histogram<u64>, quantile| {
             (!histogram.is_empty()).then(|| tally::quantile_us(histogram, quantile) / 1000.0)
         };
-        let pairs = if series.peers.first() == Some(peer) { Vec::new() } else { table::paired(&subject, &blocks) };
-        let ratio = |value: fn(&Block) -> Option<f64>| {
-            let (ours, theirs): (Vec<f64>, Vec<f64>) =
-                pairs.iter().filter_map(|(ours, theirs)| Some((value(ours)?, value(theirs)?))).unzip();
-            statistics::paired_ratio(&ours, &theirs, &mut Rng::with_seed(SEED))
-        };
-        let of = |value: fn(&Block) -> Option<f64>| blocks.iter().filter_map(|block| value(block)).collect::<Vec<_>>();
+        let pairs = if series.peers.first() == Some(peer) { Vec::new() } else { rounds::paired(&subject, &blocks) };
         Row {
             peer: peer.clone(),
             whole_ms: ms(&whole, 0.5),
             slowest_ms: ms(&whole, 1.0),
-            whole_ratio: ratio(middle_us),
+            whole_ratio: rounds::ratio_of(&pairs, middle_us),
             exact_to_ms: ms(&exact, 1.0),
             other_ms: ms(&other, if series.load == Load::Start { 0.5 } else { 1.0 }),
-            cpu_ms: statistics::median(&of(Block::cpu_us)).map(|cpu_us| cpu_us / 1000.0),
-            cpu_ratio: ratio(Block::cpu_us),
-            memory_mb: of(Block::memory_mb).into_iter().reduce(f64::max),
+            cpu_ms: rounds::middle(&blocks, Block::cpu_us).map(|cpu_us| cpu_us / 1000.0),
+            cpu_ratio: rounds::ratio_of(&pairs, Block::cpu_us),
+            memory_mb: blocks.iter().filter_map(|block| block.memory_mb()).reduce(f64::max),
             early: all().map(|block| block.round.tally.early).sum(),
             errors: all().map(|block| block.round.tally.errors.total()).sum(),
             clean: all().filter(|block| block.marks.is_empty()).count(),

@@ -5,9 +5,9 @@ use std::fmt::Write;
 use hdrhistogram::Histogram;
 
 use crate::compare::Series;
+use crate::rounds;
+use crate::rounds::Times;
 use crate::streams;
-use crate::table;
-use crate::table::Times;
 use crate::tally;
 
 /// Lines for each halving of the distance to 100 %.
@@ -25,8 +25,9 @@ pub fn files(series: &Series) -> Vec<(String, String)> {
         kinds.push((".first-byte.hgrm", |tally| &tally.first_byte));
     }
     let name = |peer: &str| [&series.scenario.name, &under(series), peer].map(slug).join(".");
-    let of =
-        |peer: &String| kinds.iter().map(|(ending, times)| (name(peer) + ending, text(&table::pooled(series, peer, *times)))).collect();
+    let of = |peer: &String| {
+        kinds.iter().map(|(ending, times)| (name(peer) + ending, text(&rounds::pooled(&rounds::blocks_of(series, peer), *times)))).collect()
+    };
     series.peers.iter().flat_map(|peer| -> Vec<(String, String)> { of(peer) }).collect()
 }
 

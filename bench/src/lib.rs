@@ -39,6 +39,7 @@ pub mod poller;
 pub mod preflight;
 pub mod progress;
 pub mod report;
+mod rounds;
 pub mod running;
 #[cfg(test)]
 mod sample;

@@ -10,6 +10,8 @@ use crate::tally;
 pub const RESAMPLES: usize = 10_000;
 /// Resamples of a ratio of pooled quantiles.
 pub const QUANTILE_RESAMPLES: usize = 1_000;
+/// Intervals are resampled from this seed: the same blocks give the same page.
+pub(crate) const SEED: u64 = 1;
 /// Events beyond a quantile below which it is not stated.
 pub(crate) const EVENTS_BEYOND_MIN: f64 = 100.0;
 /// An effect smaller than this is called none, however certain.

@@ -1,11 +1,10 @@
 //! What is told of requests that are streams, beside what is told of every request: bytes, the first byte, and the most memory.
 
-use fastrand::Rng;
-use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::compare::Block;
 use crate::compare::Series;
+use crate::rounds;
 use crate::statistics;
 use crate::statistics::Ratio;
 
@@ -25,24 +24,18 @@ pub struct Streams {
 
 impl Streams {
     /// What a peer's counted blocks say, and those of the rounds it shares with the subject; `None` where no request is a stream.
-    pub(crate) fn of(series: &Series, blocks: &[&Block], pairs: &[(&Block, &Block)], random: &Rng) -> Option<Self> {
+    pub(crate) fn of(series: &Series, blocks: &[&Block], pairs: &[(&Block, &Block)]) -> Option<Self> {
         if !series.scenario.has_streams() {
             return None;
         }
-        let median = |value: fn(&Block) -> Option<f64>| {
-            let values: Vec<f64> = blocks.iter().filter_map(|block| value(block)).collect();
-            statistics::median(&values)
-        };
-        let first_byte = statistics::pool(blocks.iter().map(|block| &block.round.tally.first_byte));
-        let (ours, theirs): (Vec<&Histogram<u64>>, Vec<&Histogram<u64>>) =
-            pairs.iter().map(|(ours, theirs)| (&ours.round.tally.first_byte, &theirs.round.tally.first_byte)).unzip();
+        let first_byte = rounds::pooled(blocks, |tally| &tally.first_byte);
         Some(Self {
-            mb_per_s: median(|block| Some(block.mb_per_s())),
-            cpu_us_per_mb: median(Block::cpu_us_per_mb),
-            peak_mb: median(Block::peak_mb),
+            mb_per_s: rounds::middle(blocks, |block| Some(block.mb_per_s())),
+            cpu_us_per_mb: rounds::middle(blocks, Block::cpu_us_per_mb),
+            peak_mb: rounds::middle(blocks, Block::peak_mb),
             first_byte_p50_us: statistics::pooled_quantile_us(&first_byte, 0.5),
             first_byte_p99_us: statistics::pooled_quantile_us(&first_byte, 0.99),
-            first_byte_p99_ratio: statistics::quantile_ratio(&ours, &theirs, 0.99, &mut random.clone()),
+            first_byte_p99_ratio: rounds::times_ratio(pairs, |tally| &tally.first_byte, 0.99),
         })
     }
 }

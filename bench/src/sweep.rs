@@ -14,6 +14,7 @@ use crate::compare::Settings;
 use crate::driver::Driver;
 use crate::peers::Peer;
 use crate::plan::Plan;
+use crate::rounds;
 use crate::scenario::Load;
 use crate::schedule::Arrivals;
 use crate::statistics;
@@ -222,14 +223,14 @@ fn point(series: &Series, offered_per_s: f64, peer: &str) -> Point {
     let all: Vec<&Block> = series.blocks.iter().filter(|block| block.peer == peer).collect();
     let blocks = trusted(&all);
     let sum = |count: fn(&Block) -> u64| blocks.iter().map(|block| count(block)).sum::<u64>();
-    let pooled = statistics::pool(blocks.iter().map(|block| &block.round.tally.latency));
+    let pooled = rounds::pooled(&blocks, |tally| &tally.latency);
     let quantile = |quantile| statistics::quantile_us_if(&pooled, quantile, BEYOND_MIN);
     let (completed, planned) = (sum(|block| block.round.tally.completed), sum(|block| block.round.tally.planned));
     Point {
         offered_per_s,
         answered_per_s: completed as f64 * 1e9 / sum(|block| block.round.window_ns).max(1) as f64,
         achieved: completed as f64 / planned.max(1) as f64,
-        cpu_us: statistics::median(&blocks.iter().filter_map(|block| block.cpu_us()).collect::<Vec<_>>()),
+        cpu_us: rounds::middle(&blocks, Block::cpu_us),
         p50_us: quantile(0.5),
         p99_us: quantile(0.99),
         p999_us: quantile(0.999),

@@ -2,8 +2,6 @@
 
 use std::fmt::Write;
 
-use fastrand::Rng;
-use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::compare::Block;
@@ -16,6 +14,7 @@ use crate::contrast::Contrast;
 use crate::floor;
 use crate::host::Host;
 use crate::preflight;
+use crate::rounds;
 use crate::statistics;
 use crate::statistics::Claim;
 use crate::statistics::Ratio;
@@ -25,12 +24,9 @@ use crate::sweep;
 use crate::sweep::Curve;
 use crate::sweep::Ladder;
 use crate::sweep::Point;
-use crate::tally::Tally;
 
 /// Driver and upstream busier than this are the limit themselves.
 const DRIVER_BOUND: f64 = 0.97;
-/// Intervals are resampled from this seed: the same blocks give the same page.
-const SEED: u64 = 1;
 
 /// One peer under one load. Ratios are subject over peer: below 1 the subject costs less or waits less. Only `floor_ratio` is that of
 /// the peer itself: its CPU time over that of the lowest relay.
@@ -62,34 +58,9 @@ pub struct Row {
     pub streams: Option<Streams>,
 }
 
-/// One of the histograms of a round.
-pub(crate) type Times = fn(&Tally) -> &Histogram<u64>;
-
-/// The blocks a table counts: the clean ones, where every peer has at least half of them clean; else all that are not fatal.
-///
-/// Proxies and the relays of the floor are judged apart: a relay answers sooner, and so is late sooner.
-pub(crate) fn counted(series: &Series) -> impl Fn(&Block) -> bool {
-    let is_clean = |peer: &String| {
-        // What fails by itself, as a proxy that loses requests whenever it is changed, says nothing of the quiet others had.
-        let sound: Vec<&Block> = series.blocks.iter().filter(|block| block.peer == *peer && !block.is_void()).collect();
-        let clean = sound.iter().filter(|block| block.marks.is_empty()).count();
-        clean * 2 >= sound.len()
-    };
-    let (floors, proxies): (Vec<&String>, Vec<&String>) = series.peers.iter().partition(|peer| floor::is_floor(peer));
-    let (floors, proxies) = (floors.into_iter().all(is_clean), proxies.into_iter().all(is_clean));
-    move |block| {
-        let strict = if floor::is_floor(&block.peer) { floors } else { proxies };
-        if strict { block.marks.is_empty() } else { !block.is_void() }
-    }
-}
-
 /// The relay that costs least, by its median.
 fn lowest_floor(series: &Series) -> Option<&str> {
-    let counts = counted(series);
-    let cost = |peer: &String| {
-        let blocks = series.blocks.iter().filter(|block| block.peer == *peer && counts(block));
-        statistics::median(&blocks.filter_map(|block| series.cost_us(block)).collect::<Vec<_>>())
-    };
+    let cost = |peer: &String| rounds::middle(&rounds::blocks_of(series, peer), |block| series.cost_us(block));
     let floors = series.peers.iter().filter(|peer| floor::is_floor(peer)).filter_map(|peer| Some((peer, cost(peer)?)));
     floors.min_by(|one, other| one.1.total_cmp(&other.1)).map(|(peer, _)| peer.as_str())
 }
@@ -99,40 +70,22 @@ pub(crate) fn has_floor(series: &Series) -> bool {
     series.peers.iter().any(|peer| floor::is_floor(peer))
 }
 
-/// All times of one kind of a peer's counted blocks.
-pub(crate) fn pooled(series: &Series, peer: &str, times: Times) -> Histogram<u64> {
-    let counts = counted(series);
-    statistics::pool(series.blocks.iter().filter(|block| block.peer == peer && counts(block)).map(|block| times(&block.round.tally)))
-}
-
 /// The rows of one table, subject first.
 pub fn rows(series: &Series) -> Vec<Row> {
-    let counts = counted(series);
-    let used = |peer: &str| series.blocks.iter().filter(|block| block.peer == peer && counts(block)).collect::<Vec<_>>();
-    let subject = series.peers.first().map(|peer| used(peer)).unwrap_or_default();
+    let subject = series.peers.first().map(|peer| rounds::blocks_of(series, peer)).unwrap_or_default();
     let lowest = lowest_floor(series);
-    let floor = lowest.map(used).unwrap_or_default();
-    let random = Rng::with_seed(SEED);
-    // Of pairs of the same round, so that whatever disturbed it disturbed both.
-    let cpu_ratio = |pairs: &[(&Block, &Block)]| {
-        let (ours, theirs): (Vec<f64>, Vec<f64>) =
-            pairs.iter().filter_map(|(ours, theirs)| Some((series.cost_us(ours)?, series.cost_us(theirs)?))).unzip();
-        statistics::paired_ratio(&ours, &theirs, &mut random.clone())
-    };
+    let floor = lowest.map(|peer| rounds::blocks_of(series, peer)).unwrap_or_default();
+    let cost_ratio = |pairs: &[(&Block, &Block)]| rounds::ratio_of(pairs, |block| series.cost_us(block));
     let row = |peer: &String| {
         let all: Vec<&Block> = series.blocks.iter().filter(|block| block.peer == *peer).collect();
-        let blocks = used(peer);
-        let of = |value: fn(&Block) -> Option<f64>| statistics::median(&blocks.iter().filter_map(|block| value(block)).collect::<Vec<_>>());
-        let latency = statistics::pool(blocks.iter().map(|block| &block.round.tally.latency));
+        let blocks = rounds::blocks_of(series, peer);
+        let of = |value: fn(&Block) -> Option<f64>| rounds::middle(&blocks, value);
+        let latency = rounds::pooled(&blocks, |tally| &tally.latency);
         let is_subject = series.peers.first() == Some(peer);
-        let pairs: Vec<(&Block, &Block)> = if is_subject { Vec::new() } else { paired(&subject, &blocks) };
-        let histograms: (Vec<&Histogram<u64>>, Vec<&Histogram<u64>>) =
-            pairs.iter().map(|(ours, theirs)| (&ours.round.tally.latency, &theirs.round.tally.latency)).unzip();
+        let pairs: Vec<(&Block, &Block)> = if is_subject { Vec::new() } else { rounds::paired(&subject, &blocks) };
         let waits = series.has_latency();
         let quantile = |quantile| if waits { statistics::pooled_quantile_us(&latency, quantile) } else { None };
-        let ratio = |quantile| {
-            if waits { statistics::quantile_ratio(&histograms.0, &histograms.1, quantile, &mut random.clone()) } else { None }
-        };
+        let ratio = |quantile| if waits { rounds::times_ratio(&pairs, |tally| &tally.latency, quantile) } else { None };
         Row {
             peer: peer.clone(),
             blocks: all.len(),
@@ -140,8 +93,8 @@ pub fn rows(series: &Series) -> Vec<Row> {
             used: blocks.len(),
             requests_per_s: of(|block| Some(block.requests_per_s())),
             cpu_us: of(Block::cpu_us),
-            cpu_ratio: cpu_ratio(&pairs),
-            floor_ratio: if lowest == Some(peer) { None } else { cpu_ratio(&paired(&blocks, &floor)) },
+            cpu_ratio: cost_ratio(&pairs),
+            floor_ratio: if lowest == Some(peer) { None } else { cost_ratio(&rounds::paired(&blocks, &floor)) },
             p50_us: quantile(0.5),
             p99_us: quantile(0.99),
             p999_us: quantile(0.999),
@@ -155,15 +108,10 @@ pub fn rows(series: &Series) -> Vec<Row> {
             driver_busy: of(|block| Some(block.round.driver_busy)),
             resumed: of(|block| block.round.tally.handshakes.resumed_share()),
             errors: all.iter().map(|block| block.round.tally.errors.total()).sum(),
-            streams: Streams::of(series, &blocks, &pairs, &random),
+            streams: Streams::of(series, &blocks, &pairs),
         }
     };
     series.peers.iter().map(row).collect()
-}
-
-/// Blocks of the same round, subject first.
-pub(crate) fn paired<'a>(subject: &[&'a Block], peer: &[&'a Block]) -> Vec<(&'a Block, &'a Block)> {
-    subject.iter().filter_map(|ours| Some((*ours, *peer.iter().find(|theirs| theirs.number == ours.number)?))).collect()
 }
 
 /// The whole page.
@@ -500,6 +448,7 @@ mod tests {
     use crate::scenario;
     use crate::scenario::Load;
     use crate::tally::Handshakes;
+    use crate::tally::Tally;
 
     fn block(peer: &str, number: u32, cpu_us: u64, marks: Vec<Mark>) -> Block {
         let tally = Tally { completed: 1000, ..Tally::default() };

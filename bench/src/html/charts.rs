@@ -11,12 +11,12 @@ use super::plot::Plot;
 use super::style::Style;
 use crate::compare::Block;
 use crate::compare::Series;
+use crate::rounds;
+use crate::rounds::Times;
 use crate::statistics;
 use crate::statistics::Claim;
 use crate::statistics::Ratio;
-use crate::table;
 use crate::table::Row;
-use crate::table::Times;
 use crate::tally;
 use crate::timeline::Timeline;
 
@@ -44,7 +44,7 @@ struct Curve<'a> {
 
 impl<'a> Curve<'a> {
     fn of(series: &Series, style: &'a Style, times: Times) -> Self {
-        let pooled = table::pooled(series, &style.peer, times);
+        let pooled = rounds::pooled(&rounds::blocks_of(series, &style.peer), times);
         let events = pooled.len() as f64;
         let steps = ((events / BEYOND_MIN).max(1.0).log10() * POINTS_PER_DECADE) as u32;
         let beyond = (0..=steps).map(|step| 10_f64.powf(f64::from(step) / POINTS_PER_DECADE));
@@ -196,7 +196,7 @@ struct Seconds<'a> {
 
 impl Seconds<'_> {
     fn panel(&self, title: &'static str, axis: &dyn Fn(Vec<f64>) -> Axis, value: &dyn Fn(&Timeline, usize) -> Option<f64>) -> Markup {
-        let counts = table::counted(self.series);
+        let counts = rounds::counted(self.series);
         let blocks: Vec<&Block> = self.series.blocks.iter().filter(|block| counts(block)).collect();
         let column = |block: &Block| (0..self.drawn).map(|second| value(&block.round.tally.timeline, second)).collect::<Vec<_>>();
         let all: Vec<f64> = blocks.iter().flat_map(|block| column(block)).flatten().collect();
